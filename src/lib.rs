@@ -1,0 +1,14 @@
+//! `tablerelay` replicates Azure Table Storage between regions: a change feed, last-writer-wins, fresh Redis caches.
+//!
+//! A change travels one way, and the modules are its stations, in this order. ARCHITECTURE.md has the picture and what
+//! each may import.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+/// The nouns: region, account, table, keys, version, row, change, tombstone.
+pub mod model;
+/// Clock and randomness behind one handle.
+pub mod runtime;
+/// The shore: traits of what is stored elsewhere, and their adapters.
+pub mod stores;

@@ -1,0 +1,22 @@
+//! The nouns: region, account, table, keys, time, version, row, change, tombstone.
+//!
+//! Nothing here waits, reads a clock or knows where a row is stored. Every other room imports this one; it
+//! imports none of them.
+
+mod change;
+mod clock;
+mod key;
+mod region;
+mod row;
+mod table;
+mod time;
+mod version;
+
+pub use change::{Change, Tombstone};
+pub use clock::{AheadOfClock, HybridClock};
+pub use key::{KeyError, PartitionKey, RowId, RowKey};
+pub use region::{AccountName, NameError, Region};
+pub use row::{BodyBuilder, Etag, Row, RowBody, RowError};
+pub use table::{SystemTable, TableName, TableNameError};
+pub use time::{Time, TimeError};
+pub use version::{Version, VersionError, WriterId};

@@ -1,0 +1,27 @@
+//! The shore: traits of what is stored elsewhere, and their adapters.
+//!
+//! [`Tables`] is one storage account's tables, [`Queue`] its `relay-changes` queue, [`Cache`] a region's Redis. Every
+//! adapter folder has the same anatomy: `mod.rs` says what it talks to, then a file per trait. What a failure means is
+//! decided once, in [`StoreError`]. [`conformance`] is the suite that all adapters pass, so that a test on the memory
+//! store is worth what a test on the real one is worth.
+//!
+//! [`RegionStore`] is a region's accounts and the rule that says which of them holds a row: above it nobody says "the
+//! account".
+
+mod cache;
+mod error;
+mod operation;
+mod query;
+mod queue;
+mod region;
+mod storage_clock;
+mod tables;
+
+pub use cache::{Cache, CacheError, CacheMode, CachedRow, Refresh, RefreshOutcome};
+pub use error::{ErrorKind, Remedy, StoreError, TransactionError};
+pub use operation::{Condition, Operation};
+pub use query::{Continuation, Page, Query, Scope};
+pub use queue::{Message, Queue};
+pub use region::{Account, RegionStore};
+pub use storage_clock::{DATE_RESOLUTION, StorageClock};
+pub use tables::Tables;

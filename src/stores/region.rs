@@ -1,0 +1,73 @@
+//! A region's accounts, and which of them holds a row.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::{Queue, Tables};
+use crate::model::{AccountName, PartitionKey, Region, TableName};
+
+/// One storage account of a region.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Its tables.
+    pub tables: Arc<dyn Tables>,
+    /// Its queue of change records, where one is configured.
+    pub queue: Option<Arc<dyn Queue>>,
+}
+
+/// The accounts of a region behind one rule: ask with a table and a partition key, get the tables that hold the row.
+#[derive(Debug, Clone)]
+pub struct RegionStore {
+    region: Region,
+    accounts: Vec<Account>,
+}
+
+impl RegionStore {
+    /// A region of one or more accounts; their order does not matter.
+    ///
+    /// # Panics
+    /// Where there is no account: the configuration refuses that before.
+    pub fn new(region: Region, mut accounts: Vec<Account>) -> Self {
+        assert!(!accounts.is_empty(), "region {region} has no account");
+        accounts.sort_by(|a, b| a.tables.account().cmp(b.tables.account()));
+        Self { region, accounts }
+    }
+
+    /// The region.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Its accounts, sorted by name.
+    pub fn accounts(&self) -> &[Account] {
+        &self.accounts
+    }
+
+    /// The account for what belongs to the region as a whole (control, applied log, quarantine, conflicts): its first
+    /// by name.
+    pub fn home(&self) -> &Arc<dyn Tables> {
+        &self.accounts[0].tables
+    }
+
+    /// The tables that hold the rows of this partition, and its records and tombstones.
+    ///
+    /// With several accounts and no routes this is rendezvous hashing (Thaler and Ravishankar, 1998): the account whose
+    /// name scores highest together with the partition. An account more moves one in N of the partitions.
+    pub fn holding(&self, table: &TableName, partition: &PartitionKey) -> &Arc<dyn Tables> {
+        if let [only] = self.accounts.as_slice() {
+            return &only.tables;
+        }
+        let score = |account: &AccountName| {
+            let mut hash = Sha256::new();
+            for part in [account.as_str(), "/", table.lower(), "/", partition.as_str()] {
+                hash.update(part.as_bytes());
+            }
+            <[u8; 32]>::from(hash.finalize())
+        };
+        self.accounts
+            .iter()
+            .max_by_key(|account| score(account.tables.account()))
+            .map_or(self.home(), |account| &account.tables)
+    }
+}

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+/// The change feed: how records, messages and tombstones are written down, and what is malformed.
+pub mod feed;
 /// The nouns: region, account, table, keys, version, row, change, tombstone.
 pub mod model;
 /// Clock and randomness behind one handle.

@@ -1,0 +1,206 @@
+//! What is in quarantine: rows of `RelayQuarantine`.
+
+use super::{Malformed, Reason, hash};
+use crate::model::{AccountName, PartitionKey, Region, Row, RowBody, RowKey, Time};
+
+/// What was put in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A row of the feed: a record, or a tombstone that cannot be read. `whole` is its JSON.
+    Record,
+    /// A message of the queue. `whole` is its text, as it was sent.
+    Message,
+    /// One row that a well-formed announcement names. `whole` is that announcement in the queue form; the row itself
+    /// stands where it was written.
+    Row,
+}
+
+impl Source {
+    /// The text form: `record`, `message`, `row`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Message => "message",
+            Self::Row => "row",
+        }
+    }
+
+    /// The source with this text form.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Record, Self::Message, Self::Row].into_iter().find(|source| source.as_str() == text)
+    }
+}
+
+/// One thing in quarantine. Texts rather than nouns, where what is wrong may be just that they are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// 16 hex digits made of the content: what `quarantine show` takes. The same thing met again is the same entry.
+    pub id: String,
+    /// Why, from the closed list.
+    pub reason: Reason,
+    /// What exactly.
+    pub detail: String,
+    /// What it is.
+    pub source: Source,
+    /// The destination that cannot take it; `None` where nobody can.
+    pub destination: Option<Region>,
+    /// The account whose feed or queue it came from.
+    pub account: Option<AccountName>,
+    /// The data table, where it is known.
+    pub table: Option<String>,
+    /// The partition key, where it is known.
+    pub partition: Option<String>,
+    /// The version, where it is known.
+    pub version: Option<String>,
+    /// When it was put in quarantine.
+    pub at: Time,
+    /// The record or message as it came.
+    pub whole: String,
+    /// UTF-16 units that `whole` lacks, where it was too large for a row: 0 for everything up to [`Entry::MAX_WHOLE`].
+    pub cut: usize,
+}
+
+/// A row of `RelayQuarantine` that is no entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the quarantine entry {id:?} cannot be read: {field} is missing or has no meaning")]
+pub struct UnreadableEntry {
+    /// Its row key.
+    pub id: String,
+    /// The property at fault.
+    pub field: &'static str,
+}
+
+/// Units of one property of `whole`.
+const PART: usize = 30_000;
+/// Most properties of `whole`.
+const PARTS: usize = 15;
+/// Most units of the texts beside it, so that the row stays under 1 MiB whatever they are.
+const MAX_TEXT: usize = 4_000;
+
+/// The keys of an entry in `RelayQuarantine`: the first two digits of its id, and the id.
+pub fn entry_keys(id: &str) -> (PartitionKey, RowKey) {
+    (PartitionKey::from(id.get(..2).unwrap_or(id)), RowKey::from(id))
+}
+
+impl Entry {
+    /// Most UTF-16 units of `whole` that a row of `RelayQuarantine` holds: 450,000, seven times a queue message.
+    pub const MAX_WHOLE: usize = PART * PARTS;
+
+    /// An entry for something malformed; the caller fills in what else is known, then calls [`identified`].
+    ///
+    /// [`identified`]: Self::identified
+    pub fn new(source: Source, malformed: &Malformed, at: Time, whole: impl Into<String>) -> Self {
+        Self {
+            id: String::new(),
+            reason: malformed.reason,
+            detail: malformed.detail.clone(),
+            source,
+            destination: None,
+            account: None,
+            table: None,
+            partition: None,
+            version: None,
+            at,
+            whole: whole.into(),
+            cut: 0,
+        }
+        .identified()
+    }
+
+    /// The same entry with the id that its content has: what it is, where it came from, where it should have gone. Not
+    /// why and when, so that the same thing met again replaces its entry.
+    #[must_use]
+    pub fn identified(mut self) -> Self {
+        let account = self.account.as_ref().map_or("", AccountName::as_str);
+        let destination = self.destination.as_ref().map_or("", Region::as_str);
+        let parts = [self.source.as_str(), "\n", account, "\n", destination, "\n", &self.whole];
+        self.id = hash::hex(&hash::sha256(&parts)[..8]);
+        self
+    }
+
+    /// Writes it down. What is longer than [`MAX_WHOLE`](Self::MAX_WHOLE) is cut, and says so.
+    pub fn encode(&self) -> RowBody {
+        let (partition, row) = entry_keys(&self.id);
+        let (parts, cut) = in_parts(&self.whole);
+        let short = |text: &Option<String>| text.as_deref().map(|text| first_units(text, MAX_TEXT).to_owned());
+        let mut body = RowBody::builder(&partition, &row)
+            .string("Reason", self.reason.as_str())
+            .string("Detail", first_units(&self.detail, MAX_TEXT))
+            .string("Source", self.source.as_str())
+            .maybe("Destination", self.destination.as_ref().map(Region::as_str))
+            .maybe("Account", self.account.as_ref().map(AccountName::as_str))
+            .maybe("Table", short(&self.table).as_deref())
+            .maybe("Partition", short(&self.partition).as_deref())
+            .maybe("Version", short(&self.version).as_deref())
+            .string("At", &self.at.to_string());
+        if cut + self.cut > 0 {
+            body = body.int64("Cut", i64::try_from(cut + self.cut).unwrap_or(i64::MAX));
+        }
+        for (n, part) in parts.iter().enumerate() {
+            body = body.string(&part_name(n), part);
+        }
+        body.finish()
+    }
+
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// [`UnreadableEntry`] naming the property at fault.
+    pub fn decode(row: &Row) -> Result<Self, UnreadableEntry> {
+        let body = &row.body;
+        let id = body.row().as_str().to_owned();
+        let bad = |field| UnreadableEntry { id: id.clone(), field };
+        let text = |field| body.string(field).ok_or_else(|| bad(field));
+        let named = |field| body.string(field);
+        let region = named("Destination").map(|name| Region::new(&name).map_err(|_| bad("Destination"))).transpose()?;
+        let account = named("Account").map(|name| AccountName::new(&name).map_err(|_| bad("Account"))).transpose()?;
+        let cut = named("Cut").map(|units| units.parse().map_err(|_| bad("Cut"))).transpose()?;
+        let mut whole = text("Whole")?;
+        for part in (1..PARTS).map_while(|n| body.string(&part_name(n))) {
+            whole.push_str(&part);
+        }
+        Ok(Self {
+            reason: Reason::parse(&text("Reason")?).ok_or_else(|| bad("Reason"))?,
+            detail: text("Detail")?,
+            source: Source::parse(&text("Source")?).ok_or_else(|| bad("Source"))?,
+            destination: region,
+            account,
+            table: named("Table"),
+            partition: named("Partition"),
+            version: named("Version"),
+            at: Time::parse(&text("At")?).map_err(|_| bad("At"))?,
+            whole,
+            cut: cut.unwrap_or(0),
+            id,
+        })
+    }
+}
+
+fn part_name(n: usize) -> String {
+    if n == 0 { "Whole".to_owned() } else { format!("Whole{n}") }
+}
+
+/// The text in at most [`PARTS`] pieces, and the units that were left over.
+fn in_parts(text: &str) -> (Vec<&str>, usize) {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while parts.len() < PARTS && (parts.is_empty() || !rest.is_empty()) {
+        let part = first_units(rest, PART);
+        rest = &rest[part.len()..];
+        parts.push(part);
+    }
+    (parts, rest.encode_utf16().count())
+}
+
+/// As many whole characters as fit in `most` UTF-16 units.
+fn first_units(text: &str, most: usize) -> &str {
+    if text.len() <= most {
+        return text;
+    }
+    let mut units = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        units += c.len_utf16();
+        units > most
+    });
+    end.map_or(text, |(at, _)| &text[..at])
+}

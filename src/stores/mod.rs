@@ -10,6 +10,8 @@
 
 mod cache;
 mod error;
+/// Azure's limits, checked before anything is sent.
+pub mod limits;
 mod operation;
 mod query;
 mod queue;

@@ -12,5 +12,11 @@ pub mod feed;
 pub mod model;
 /// Clock and randomness behind one handle.
 pub mod runtime;
+/// Who has it: settlement, and the state of links that both ends publish.
+pub mod settle;
 /// The shore: traits of what is stored elsewhere, and their adapters.
 pub mod stores;
+/// Every metric, log event and log form, in one place.
+pub mod telemetry;
+/// Roles of regions, and which tables are replicated.
+pub mod topology;

@@ -6,6 +6,7 @@
 mod change;
 mod clock;
 mod key;
+mod list;
 mod region;
 mod row;
 mod table;
@@ -15,6 +16,9 @@ mod version;
 pub use change::{Change, Tombstone};
 pub use clock::{AheadOfClock, HybridClock};
 pub use key::{KeyError, PartitionKey, RowId, RowKey};
+pub use list::ClosedList;
+#[cfg(test)]
+pub(crate) use list::assert_well_formed;
 pub use region::{AccountName, NameError, Region};
 pub use row::{BodyBuilder, Etag, Row, RowBody, RowError};
 pub use table::{SystemTable, TableName, TableNameError};

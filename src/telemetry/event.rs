@@ -1,0 +1,82 @@
+//! The closed list of the log field `event`.
+//!
+//! A log line that somebody may want to alert on carries `event = Event::….as_str()`; its message may change, the word
+//! may not.
+
+use crate::closed_list;
+
+closed_list! {
+    /// What a log line tells of. Level ERROR means that a person must act.
+    pub enum Event {
+        DaemonStarting = "daemon-starting",
+            "the daemon has read its configuration and begins",
+            "none";
+        DaemonReady = "daemon-ready",
+            "system tables are there and the feed is tailed; `/readyz` answers 200 from here on",
+            "none";
+        DaemonStopping = "daemon-stopping",
+            "a signal or a failed task asked the daemon to end",
+            "none where it was asked to; otherwise look for the task-failed line before it";
+        DaemonStopped = "daemon-stopped",
+            "the daemon has ended, with everything that was acknowledged on disk",
+            "none";
+        ShutdownLate = "shutdown-late",
+            "tasks had not ended by the shutdown's deadline and were cut off; the line names them",
+            "none for the data, which is replayed; report it, with the names of the tasks";
+        TaskFailed = "task-failed",
+            "a task panicked, failed, or ended before it should have",
+            "the daemon ends and its supervisor starts it again; if it repeats, report it with the line";
+        TableCreated = "table-created",
+            "a table that was missing was created",
+            "none";
+        LinkBackingOff = "link-backing-off",
+            "a destination fails or asks for less; its changes are tried again",
+            "if it stays, check the destination's health, credentials and firewall";
+        LinkFlowing = "link-flowing",
+            "a link delivers again",
+            "none";
+        LinkParked = "link-parked",
+            "a destination is down; what it misses is kept as hints",
+            "bring the destination back, or take it out of the configuration";
+        SourceUnreachable = "source-unreachable",
+            "the region's own storage cannot be read; its feed stands still",
+            "check the account's health, credentials and firewall";
+        AccessDenied = "access-denied",
+            "a storage account refused the credentials",
+            "check the credential and its role assignments (Storage Table Data Contributor); they take minutes to spread";
+        RecordQuarantined = "record-quarantined",
+            "a change cannot be replicated as it is; it lies in RelayQuarantine with its reason",
+            "run `tablerelay quarantine show` on it, mend the cause";
+        VersionFromFuture = "version-from-future",
+            "a version is further ahead of the storage clock than the allowed skew; it waits in quarantine",
+            "correct the clock of the writer that the version names";
+        Conflict = "conflict",
+            "a destination held a newer version; the higher one stands everywhere",
+            "none; both versions are in RelayConflicts";
+        RowLifted = "row-lifted",
+            "writers of one region disagreed in their clocks; what the region's store holds was given a version above",
+            "if it is frequent, synchronise the clocks of that region's writers";
+        CacheFailing = "cache-failing",
+            "the region's cache refuses or cannot be reached; refreshes are tried again",
+            "check the cache's health, URL and credentials; entries live no longer than their ttl meanwhile";
+        CacheRecovered = "cache-recovered",
+            "the region's cache takes refreshes again",
+            "none";
+        QueueFailing = "queue-failing",
+            "the queue relay-changes cannot be read; messages stay in it",
+            "check that the account has queues, and the credential's role (Storage Queue Data Message Processor)";
+        EndpointFailed = "endpoint-failed",
+            "the admin endpoint could not answer a request",
+            "read the error in the line";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_a_closed_list() {
+        crate::model::assert_well_formed::<Event>();
+    }
+}

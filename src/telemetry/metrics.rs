@@ -8,6 +8,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use crate::closed_list;
+use crate::feed::Reason;
 use crate::model::{AccountName, ClosedList, Region, Time};
 use crate::settle::LinkState;
 use crate::stores::{ErrorKind, RefreshOutcome};
@@ -24,7 +25,7 @@ pub const CONFLICTS_TOTAL: &str = "tablerelay_conflicts_total";
 pub const BACKLOG_ROWS: &str = "tablerelay_backlog_rows";
 /// 1 for the state that a link is in, 0 for every other [`LinkState`].
 pub const LINK_STATE: &str = "tablerelay_link_state";
-/// Rows that lie in quarantine, by destination (`*`: all of them) and reason.
+/// Rows that lie in quarantine, by destination (`*`: all of them) and [`Reason`].
 pub const QUARANTINED_ROWS: &str = "tablerelay_quarantined_rows";
 /// Requests to storage accounts, each try counted: by [`StoreOperation`] and `ok` or an [`ErrorKind`].
 pub const STORE_REQUESTS_TOTAL: &str = "tablerelay_store_requests_total";
@@ -147,7 +148,7 @@ pub fn link_state(source: &Region, destination: &Region, state: LinkState) {
 }
 
 /// How many rows lie in quarantine for a destination (`None`: for all of them) and a reason.
-pub fn quarantined(destination: Option<&Region>, reason: impl ClosedList, rows: u64) {
+pub fn quarantined(destination: Option<&Region>, reason: Reason, rows: u64) {
     let destination = destination.map_or_else(|| "*".to_owned(), text);
     gauge!(QUARANTINED_ROWS, "destination" => destination, "reason" => reason.as_str()).set(rows as f64);
 }
@@ -213,7 +214,7 @@ mod tests {
         backlog(&north, 4);
         link_state(&west, &north, LinkState::Parked);
         link_state(&west, &north, LinkState::Flowing);
-        quarantined(None, ApplyOutcome::Quarantined, 2);
+        quarantined(None, Reason::BadJson, 2);
         store_request(&west, &account, StoreOperation::Get, Ok(()));
         store_request(&west, &account, StoreOperation::Get, Err(ErrorKind::Throttled));
         cache_refresh(&west, CacheOutcome::from(RefreshOutcome::Stored), 5);
@@ -231,12 +232,17 @@ mod tests {
         lines.retain(|line| !line.starts_with('#') && !line.is_empty());
         lines.sort();
         insta::assert_snapshot!(lines.join("\n"), @r#"
+        tablerelay_backlog_rows{destination="north"} 4
+        tablerelay_cache_refreshes_total{region="west",outcome="stored"} 5
+        tablerelay_changes_applied_total{destination="north",outcome="inserted"} 3
+        tablerelay_conflicts_total{destination="north",winner="west"} 1
+        tablerelay_feed_records{account="west1"} 6
         tablerelay_lag_seconds{source="west",destination="north"} 1.5
         tablerelay_last_sync_timestamp_seconds{source="west",destination="north"} 1000
         tablerelay_link_state{source="west",destination="north",state="backing-off"} 0
         tablerelay_link_state{source="west",destination="north",state="flowing"} 1
         tablerelay_link_state{source="west",destination="north",state="parked"} 0
-        tablerelay_quarantined_rows{destination="*",reason="quarantined"} 2
+        tablerelay_quarantined_rows{destination="*",reason="bad-json"} 2
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="ok"} 1
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="throttled"} 1
         "#);

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+/// 5: which key of the cache a row has, and the version-guarded refresh.
+pub mod cache;
 /// The change feed: how records, messages and tombstones are written down, and what is malformed.
 pub mod feed;
 /// The nouns: region, account, table, keys, version, row, change, tombstone.

@@ -1,122 +1,49 @@
 //! What is wrong with a record, a message or a tombstone, or with the row that it names.
 
-use std::fmt;
+use crate::closed_list;
 
-/// Why something is in quarantine. A closed list: metrics and `quarantine list` show its text form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// `bad-json`
-    BadJson,
-    /// `no-rows`
-    NoRows,
-    /// `too-many-rows`
-    TooManyRows,
-    /// `contradiction`
-    Contradiction,
-    /// `bad-table`
-    BadTable,
-    /// `unknown-table`
-    UnknownTable,
-    /// `bad-version`
-    BadVersion,
-    /// `future-version`
-    FutureVersion,
-    /// `bad-key`
-    BadKey,
-    /// `wrong-shard`
-    WrongShard,
-    /// `too-large`
-    TooLarge,
-    /// `refused`
-    Refused,
-    /// `unreadable-tombstone`
-    UnreadableTombstone,
-}
-
-impl Reason {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
-        Self::BadJson,
-        Self::NoRows,
-        Self::TooManyRows,
-        Self::Contradiction,
-        Self::BadTable,
-        Self::UnknownTable,
-        Self::BadVersion,
-        Self::FutureVersion,
-        Self::BadKey,
-        Self::WrongShard,
-        Self::TooLarge,
-        Self::Refused,
-        Self::UnreadableTombstone,
-    ];
-
-    /// The text form: what is stored, and what metrics and commands show.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadJson => "bad-json",
-            Self::NoRows => "no-rows",
-            Self::TooManyRows => "too-many-rows",
-            Self::Contradiction => "contradiction",
-            Self::BadTable => "bad-table",
-            Self::UnknownTable => "unknown-table",
-            Self::BadVersion => "bad-version",
-            Self::FutureVersion => "future-version",
-            Self::BadKey => "bad-key",
-            Self::WrongShard => "wrong-shard",
-            Self::TooLarge => "too-large",
-            Self::Refused => "refused",
-            Self::UnreadableTombstone => "unreadable-tombstone",
-        }
-    }
-
-    /// The reason with this text form.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
-    }
-
-    /// What it means, in a sentence for people.
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::BadJson => "It is not the JSON that the protocol describes: a field is missing or of another type.",
-            Self::NoRows => "It names no row.",
-            Self::TooManyRows => "It names more than 100 rows, or more than 99 deletes.",
-            Self::Contradiction => "It names the same row as put and as deleted, which no transaction can do.",
-            Self::BadTable => "Its table has no name that Azure allows, or one with the reserved prefix Relay.",
-            Self::UnknownTable => "Its table is not among those that the configuration replicates.",
-            Self::BadVersion => "Its version does not have the form of a version.",
-            Self::FutureVersion => "Its version is further ahead of the storage clock than the allowed skew.",
-            Self::BadKey => "A key holds what Azure forbids, or the record stands under a key that is not its own.",
-            Self::WrongShard => "It stands in another shard than that of its table and partition.",
-            Self::TooLarge => "The row with its version is larger than Azure allows: 1 MiB or 252 properties.",
-            Self::Refused => "The destination refuses the row as it is, for good.",
-            Self::UnreadableTombstone => "A row of the feed that should be a tombstone cannot be read as one.",
-        }
-    }
-
-    /// What to do about it, in a sentence for people.
-    pub fn remedy(self) -> &'static str {
-        match self {
-            Self::BadJson | Self::NoRows | Self::TooManyRows | Self::Contradiction | Self::BadVersion => {
-                "Mend the writer, write the rows again through it or mend them with verify --repair, then drop this."
-            }
-            Self::BadTable => "Mend the writer, then drop this: tables that begin with Relay are never replicated.",
-            Self::UnknownTable => "Add the table to the configuration and replay this, or drop it.",
-            Self::FutureVersion => {
-                "Set the writer's clock right; this is tried again once the clock has passed it, or replay --restamp."
-            }
-            Self::BadKey => "Mend the writer, then drop this: a row with such a key cannot exist.",
-            Self::WrongShard => "Mend how the writer computes the shard (lower-case table, UTF-8), then replay this.",
-            Self::TooLarge => "Make the row smaller, leaving room for RelayVersion, then replay this.",
-            Self::Refused => "Read the detail, mend the row at its source, then replay this.",
-            Self::UnreadableTombstone => "Mend the writer, run verify --repair for the table, then drop this.",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+closed_list! {
+    /// Why something is in quarantine.
+    pub enum Reason {
+        BadJson = "bad-json",
+            "it is not the JSON that the protocol describes: a field is missing or of another type",
+            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+        NoRows = "no-rows",
+            "it names no row",
+            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+        TooManyRows = "too-many-rows",
+            "it names more than 100 rows, or more than 99 deletes",
+            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+        Contradiction = "contradiction",
+            "it names the same row as put and as deleted, which no transaction can do",
+            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+        BadTable = "bad-table",
+            "its table has a name that Azure does not allow, or one with the reserved prefix Relay",
+            "mend the writer, then drop the entry: there is no such table to replicate";
+        UnknownTable = "unknown-table",
+            "its table is not among those that the configuration replicates",
+            "add the table to the configuration and replay the entry, or drop it";
+        BadVersion = "bad-version",
+            "its version does not have the form of a version",
+            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+        FutureVersion = "future-version",
+            "its version is further ahead of the storage clock than the allowed skew",
+            "set the writer's clock right; it is tried again when the clock has passed it, or replay it with `--restamp`";
+        BadKey = "bad-key",
+            "a key holds what Azure forbids, or the record stands under a key that is not its own",
+            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+        WrongShard = "wrong-shard",
+            "it stands in another shard than that of its table and partition, where nobody looks for its tombstones",
+            "mend how the writer computes the shard (table in lower case, UTF-8), then replay the entry";
+        TooLarge = "too-large",
+            "the row with its version is larger than Azure allows: 1 MiB or 252 properties",
+            "make the row smaller, leaving room for RelayVersion, then replay the entry";
+        Refused = "refused",
+            "the destination refuses the row as it is, for good",
+            "read the detail, mend the row at its source, then replay the entry";
+        UnreadableTombstone = "unreadable-tombstone",
+            "a row of the feed that should be a tombstone cannot be read as one",
+            "mend the writer, run `tablerelay verify --repair` for the table, then drop the entry";
     }
 }
 
@@ -140,13 +67,10 @@ impl Malformed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::assert_well_formed;
 
     #[test]
-    fn every_reason_has_its_own_text_and_is_found_by_it() {
-        for reason in Reason::ALL {
-            assert_eq!(Reason::parse(reason.as_str()), Some(reason));
-            assert!(reason.meaning().ends_with('.') && reason.remedy().ends_with('.'));
-        }
-        assert_eq!(Reason::parse("bad"), None);
+    fn reasons_are_a_closed_list() {
+        assert_well_formed::<Reason>();
     }
 }

@@ -89,3 +89,67 @@ fn keys(field: &str, value: Option<Value>) -> Result<Vec<RowKey>, Malformed> {
     };
     items.iter().map(|item| item.as_str().map(RowKey::from).ok_or_else(bad)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::samples;
+    use proptest::prelude::*;
+
+    const GOOD: &str = r#"{"table":"Orders","partition":"customer-17","puts":["a"],"deletes":["b"],"version":"2026-11-22T12:18:00.1234567Z@west.7f3a9c1b"}"#;
+
+    #[test]
+    fn plain_and_base64_say_the_same() {
+        let change = decode_message(GOOD).unwrap();
+        assert_eq!((change.puts.len(), change.deletes.len()), (1, 1));
+        let marked = BASE64.encode(format!("\u{feff}{GOOD}"));
+        for text in [BASE64.encode(GOOD), marked.trim_end_matches('=').to_owned(), format!("  {GOOD}\n")] {
+            assert_eq!(decode_message(&text).unwrap(), change);
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_reason_and_names_its_field() {
+        let with = |from: &str, to: &str| decode_message(&GOOD.replace(from, to)).unwrap_err();
+        for (from, to, reason, detail) in [
+            ("\"table\"", "\"tabel\"", Reason::BadJson, "table is missing"),
+            ("[\"a\"]", "\"a\"", Reason::BadJson, "puts should be an array"),
+            ("[\"b\"]", "[1]", Reason::BadJson, "deletes should be an array"),
+            ("\"customer-17\"", "17", Reason::BadJson, "partition should be a string"),
+            ("\"a\"", "\"b\"", Reason::Contradiction, "\"b\""),
+            ("Orders", "RelayFeed", Reason::BadTable, "reserved"),
+            (".1234567Z", "Z", Reason::BadVersion, "7 digits"),
+            ("\"a\"", "\"a#\"", Reason::BadKey, "forbids"),
+            ("{", "", Reason::BadJson, "base64"),
+            ("}", "", Reason::BadJson, "JSON object"),
+        ] {
+            let found = with(from, to);
+            assert_eq!(found.reason, reason, "{found}");
+            assert!(found.detail.contains(detail), "{found} should say {detail}");
+        }
+        let none = GOOD.replace("[\"a\"]", "[]").replace("[\"b\"]", "null");
+        assert_eq!(decode_message(&none).unwrap_err().reason, Reason::NoRows);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(change in samples::change(60)) {
+            let mut change = change;
+            change.deletes.truncate(99);
+            if !change.is_empty() {
+                let text = encode_message(&change);
+                prop_assert_eq!(decode_message(&text).unwrap(), change.clone());
+                prop_assert_eq!(decode_message(&BASE64.encode(text)).unwrap(), change);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in any::<String>(), bytes in any::<Vec<u8>>(), at in 0usize..140) {
+            let _ = decode_message(&text);
+            let _ = decode_message(&BASE64.encode(bytes));
+            let mut broken = GOOD.to_owned();
+            broken.insert_str(at.min(GOOD.len()), &text);
+            let _ = decode_message(&broken);
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod malformed;
 mod message;
 mod quarantine;
 mod record;
+#[cfg(test)]
+pub(crate) mod samples;
 mod shard;
 mod split;
 mod tombstone;

@@ -1,33 +1,22 @@
 //! What is in quarantine: rows of `RelayQuarantine`.
 
 use super::{Malformed, Reason, hash};
-use crate::model::{AccountName, PartitionKey, Region, Row, RowBody, RowKey, Time};
+use crate::closed_list;
+use crate::model::{AccountName, ClosedList, PartitionKey, Region, Row, RowBody, RowKey, Time};
 
-/// What was put in quarantine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Source {
-    /// A row of the feed: a record, or a tombstone that cannot be read. `whole` is its JSON.
-    Record,
-    /// A message of the queue. `whole` is its text, as it was sent.
-    Message,
-    /// One row that a well-formed announcement names. `whole` is that announcement in the queue form; the row itself
-    /// stands where it was written.
-    Row,
-}
-
-impl Source {
-    /// The text form: `record`, `message`, `row`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Record => "record",
-            Self::Message => "message",
-            Self::Row => "row",
-        }
-    }
-
-    /// The source with this text form.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Record, Self::Message, Self::Row].into_iter().find(|source| source.as_str() == text)
+closed_list! {
+    /// What an entry in quarantine is.
+    pub enum Source {
+        Record = "record",
+            "a row of the feed: a record, or a tombstone that cannot be read; the entry holds its JSON",
+            "see its reason";
+        Message = "message",
+            "a message of the queue; the entry holds its text as it was sent",
+            "see its reason";
+        Row = "row",
+            "one row that a well-formed announcement names; the entry holds that announcement in the queue form, and the \
+             row stands where it was written",
+            "see its reason";
     }
 }
 
@@ -203,4 +192,65 @@ fn first_units(text: &str, most: usize) -> &str {
         units > most
     });
     end.map_or(text, |(at, _)| &text[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::samples::{row, stored};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn entry(whole: &str) -> Entry {
+        let malformed = Malformed::new(Reason::BadVersion, "\"x\" is no version");
+        let entry = Entry::new(Source::Message, &malformed, Time::from_unix_seconds(1_000), whole);
+        Entry { account: Some(AccountName::new("west1").unwrap()), table: Some("orders".into()), ..entry }.identified()
+    }
+
+    #[test]
+    fn the_same_thing_met_twice_is_one_entry() {
+        let first = entry("whole");
+        let again = Entry { at: Time::from_unix_seconds(2_000), reason: Reason::NoRows, ..first.clone() }.identified();
+        assert_eq!((&again.id, again.encode().row()), (&first.id, first.encode().row()));
+        assert_eq!(first.id.len(), 16);
+        assert_eq!(entry_keys(&first.id), (first.encode().partition().clone(), first.encode().row().clone()));
+        assert_ne!(entry("other").id, first.id);
+        let elsewhere = Entry { destination: Some(Region::new("north").unwrap()), ..first.clone() }.identified();
+        assert_ne!(elsewhere.id, first.id);
+    }
+
+    #[test]
+    fn a_queue_message_of_64_kib_is_kept_whole_and_what_no_row_holds_is_cut_and_says_so() {
+        let message = "ä".repeat(64 * 1_024);
+        assert_eq!(Entry::decode(&stored(&entry(&message).encode())).unwrap(), entry(&message));
+        let huge = entry(&"😀".repeat(Entry::MAX_WHOLE / 2 + 3));
+        let body = huge.encode();
+        let units: usize = body.json().encode_utf16().count();
+        assert!(units * 2 < 1 << 20, "the row has {units} units");
+        let back = Entry::decode(&stored(&body)).unwrap();
+        assert_eq!(back.cut, 6);
+        assert_eq!(huge.whole.strip_prefix(&back.whole).map(str::len), Some(12));
+        assert_eq!(Entry::decode(&stored(&back.encode())).unwrap(), back, "what was cut once stays as it is");
+    }
+
+    #[test]
+    fn a_row_that_is_no_entry_is_named() {
+        let good = json!({"Reason": "no-rows", "Detail": "", "Source": "record", "At": "2026-11-22T12:18:00.1234567Z", "Whole": ""});
+        assert!(Entry::decode(&row("ab", "abcd", &good)).is_ok());
+        for field in ["Reason", "Detail", "Source", "At", "Whole"] {
+            let mut bad = good.clone();
+            bad[field] = 7.into();
+            let err = Entry::decode(&row("ab", "abcd", &bad)).unwrap_err();
+            assert_eq!(err, UnreadableEntry { id: "abcd".into(), field });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(whole in any::<String>(), times in 1usize..2_000, detail in any::<String>(),
+            partition in proptest::option::of(any::<String>()), reason in 0..<Reason as ClosedList>::ALL.len()) {
+            let entry = Entry { detail, partition, reason: <Reason as ClosedList>::ALL[reason], ..entry(&whole.repeat(times)) };
+            prop_assert_eq!(Entry::decode(&stored(&entry.encode())).unwrap(), entry);
+        }
+    }
 }

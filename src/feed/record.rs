@@ -187,3 +187,125 @@ fn distinct(mut rows: Vec<RowKey>) -> Vec<RowKey> {
     rows.retain(|row| seen.insert(row.clone()));
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::samples::{self, row, stored};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const VERSION: &str = "2026-11-22T12:18:00.1234567Z@west.7f3a9c1b";
+
+    fn good() -> Value {
+        json!({"Table": "Orders", "Partition": "customer-17", "Puts": "[\"a\"]", "Deletes": "[\"b\"]", "Version": VERSION})
+    }
+
+    fn refused(changed: impl Fn(&mut Value)) -> Malformed {
+        let mut properties = good();
+        changed(&mut properties);
+        decode_record(&row("01", &format!("c:{VERSION}"), &properties)).unwrap_err()
+    }
+
+    #[test]
+    fn a_record_reads_as_the_protocol_says() {
+        let record = decode_record(&row("01", &format!("c:{VERSION}~2"), &good())).unwrap();
+        assert_eq!((record.change.puts, record.change.deletes), (vec!["a".into()], vec!["b".into()]));
+        assert_eq!((record.shard.index(), record.change.base), (1, None));
+        assert!(is_record_key(&record.key));
+    }
+
+    #[test]
+    fn each_fault_has_its_reason_and_names_its_field() {
+        let cases: [(Reason, &str, Malformed); 12] = [
+            (Reason::BadJson, "Table is missing", refused(|r| _ = r.as_object_mut().unwrap().remove("Table"))),
+            (Reason::BadJson, "Partition should be a string", refused(|r| r["Partition"] = json!(7))),
+            (Reason::BadJson, "Puts", refused(|r| r["Puts"] = json!("[\"a\""))),
+            (Reason::BadJson, "Deletes", refused(|r| r["Deletes"] = json!("[1]"))),
+            (Reason::NoRows, "at least one", refused(|r| (r["Puts"], r["Deletes"]) = (json!("[]"), json!("[]")))),
+            (Reason::Contradiction, "\"a\"", refused(|r| r["Deletes"] = json!("[\"a\"]"))),
+            (Reason::BadTable, "no table name", refused(|r| r["Table"] = json!("a-b"))),
+            (Reason::BadTable, "reserved", refused(|r| r["Table"] = json!("RELAYcontrol"))),
+            (Reason::BadVersion, "7 digits", refused(|r| r["Version"] = json!("2026"))),
+            (Reason::BadKey, "RowKey", refused(|r| r["Puts"] = json!("[\"a?\"]"))),
+            (Reason::BadKey, "PartitionKey", refused(|r| r["Partition"] = json!("#"))),
+            (Reason::WrongShard, "belongs to shard", refused(|r| r["Partition"] = json!("customer-18"))),
+        ];
+        for (reason, detail, found) in cases {
+            assert_eq!(found.reason, reason, "{found}");
+            assert!(found.detail.contains(detail), "{found} should say {detail}");
+        }
+    }
+
+    #[test]
+    fn a_record_stands_under_its_own_version() {
+        for key in ["c:", "c:x", "t:1", &format!("c:{VERSION}0"), &format!("c:{}", VERSION.replace("west", "east"))] {
+            assert_eq!(decode_record(&row("01", key, &good())).unwrap_err().reason, Reason::BadKey, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_hundred_rows_and_ninety_nine_deletes_are_the_most() {
+        let keys = |count: usize| Value::from(list_of(count).to_string());
+        let decode = |puts: usize, deletes: usize| {
+            let mut properties = good();
+            properties["Puts"] = keys(puts);
+            properties["Deletes"] = Value::from(keys(deletes).as_str().unwrap().replace('k', "d"));
+            decode_record(&row("01", &format!("c:{VERSION}"), &properties)).map_err(|err| err.reason)
+        };
+        assert!(decode(100, 0).is_ok() && decode(1, 99).is_ok());
+        assert_eq!(decode(101, 0).unwrap_err(), Reason::TooManyRows);
+        assert_eq!(decode(0, 100).unwrap_err(), Reason::TooManyRows);
+        assert_eq!(decode(2, 99).unwrap_err(), Reason::TooManyRows);
+    }
+
+    fn list_of(count: usize) -> Value {
+        (0..count).map(|n| Value::from(format!("k{n}"))).collect()
+    }
+
+    #[test]
+    fn a_base_that_is_no_version_is_left_out_and_a_row_named_twice_is_one() {
+        let mut properties = good();
+        (properties["Base"], properties["Puts"]) = (json!("long ago"), json!("[\"x\",\"x\"]"));
+        let record = decode_record(&row("01", &format!("c:{VERSION}"), &properties)).unwrap();
+        assert_eq!((record.change.base, record.change.puts.len()), (None, 1));
+    }
+
+    #[test]
+    fn relayed_records_have_a_key_of_their_own_row() {
+        let record = decode_record(&row("01", &format!("c:{VERSION}"), &good())).unwrap();
+        let change = Change { deletes: vec![], ..record.change };
+        // printf 'a' | sha256sum
+        assert_eq!(encode_relayed(&change).row().as_str(), format!("c:{VERSION}~rca978112"));
+        assert_eq!(encode_relayed_nth(&change, 2).row().as_str(), format!("c:{VERSION}~2~rca978112"));
+        assert_eq!(decode_record(&stored(&encode_relayed_nth(&change, 2))).unwrap().change, change);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(change in samples::change(120)) {
+            let bodies = encode_change(&change).unwrap();
+            let mut found: Option<Change> = None;
+            for (n, body) in bodies.iter().enumerate() {
+                let record = decode_record(&stored(body)).unwrap();
+                prop_assert_eq!(record.key.as_str().ends_with(&format!("~{n}")), n > 0);
+                match &mut found {
+                    None => found = Some(record.change),
+                    Some(whole) => {
+                        whole.puts.extend(record.change.puts);
+                        whole.deletes.extend(record.change.deletes);
+                    }
+                }
+            }
+            prop_assert_eq!(found, Some(change));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(field in 0usize..6, text in any::<String>(), key in any::<String>()) {
+            let mut properties = good();
+            properties[["Table", "Partition", "Puts", "Deletes", "Version", "Base"][field]] = Value::from(text);
+            let _ = decode_record(&row("01", &key, &properties));
+            let _ = decode_record(&row(&key, &format!("c:{VERSION}"), &properties));
+        }
+    }
+}

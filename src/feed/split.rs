@@ -139,3 +139,83 @@ impl Part {
         list.units += units;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::samples;
+    use proptest::prelude::*;
+
+    fn change(puts: Vec<String>, deletes: Vec<String>) -> Change {
+        Change {
+            table: TableName::new("orders").unwrap(),
+            partition: "p".into(),
+            puts: puts.into_iter().map(RowKey::new).collect(),
+            deletes: deletes.into_iter().map(RowKey::new).collect(),
+            version: Version::parse("2026-11-22T12:18:00.1234567Z@west.7f3a9c1b").unwrap(),
+            base: None,
+        }
+    }
+
+    fn numbered(prefix: &str, count: usize) -> Vec<String> {
+        (0..count).map(|n| format!("{prefix}{n}")).collect()
+    }
+
+    fn sizes(puts: usize, deletes: usize) -> Vec<(usize, usize)> {
+        let parts = split(&change(numbered("p", puts), numbered("d", deletes))).unwrap();
+        parts.iter().map(|part| (part.puts.len(), part.deletes.len())).collect()
+    }
+
+    #[test]
+    fn a_record_takes_100_rows_and_99_deletes() {
+        assert_eq!(sizes(100, 0), [(100, 0)]);
+        assert_eq!(sizes(101, 0), [(100, 0), (1, 0)]);
+        assert_eq!(sizes(0, 99), [(0, 99)]);
+        assert_eq!(sizes(0, 100), [(0, 99), (0, 1)]);
+        assert_eq!(sizes(1, 99), [(1, 99)]);
+        assert_eq!(sizes(50, 99), [(50, 50), (0, 49)]);
+    }
+
+    #[test]
+    fn a_list_takes_30_000_units_to_the_unit() {
+        // 29 keys of 1,024 units, two quotes each, brackets and commas: 29 × 1,027 + 1 = 29,784.
+        let mut keys: Vec<String> = (0..29).map(|n| format!("{n:é>1024}")).collect();
+        keys.push("k".repeat(30_000 - 29_784 - 3));
+        let parts = split(&change(keys.clone(), vec![])).unwrap();
+        assert_eq!(parts.len(), 1);
+        assert_eq!(list(&parts[0].puts).encode_utf16().count(), 30_000);
+        keys[29].push('k');
+        assert_eq!(split(&change(keys, vec![])).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_no_record_can_announce_is_refused_by_name() {
+        let of = |puts: &[&str], deletes: &[&str]| {
+            let texts = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+            split(&change(texts(puts), texts(deletes)))
+        };
+        assert_eq!(of(&[], &[]), Err(EncodeError::NoRows));
+        assert_eq!(of(&["a", "b"], &["b"]), Err(EncodeError::Contradiction("b".into())));
+        assert!(matches!(of(&["a/b"], &[]), Err(EncodeError::Key(_))));
+        let reserved = Change { table: TableName::new("relayfeed").unwrap(), ..change(numbered("a", 1), vec![]) };
+        assert!(matches!(split(&reserved), Err(EncodeError::Reserved(_))));
+        assert_eq!(of(&["a", "a"], &[]).unwrap()[0].puts.len(), 1, "a key named twice is taken once");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_every_part_keeps_the_limits(change in samples::change(300)) {
+            let parts = split(&change).unwrap();
+            let mut rows: Vec<_> = parts.iter().flat_map(Change::rows).collect();
+            rows.sort();
+            let mut expected: Vec<_> = change.rows().collect();
+            expected.sort();
+            prop_assert_eq!(rows, expected);
+            for part in &parts {
+                prop_assert!(part.len() <= MAX_ROWS && part.deletes.len() <= MAX_DELETES && !part.is_empty());
+                prop_assert!(list(&part.puts).encode_utf16().count() <= MAX_LIST_UNITS);
+                prop_assert!(list(&part.deletes).encode_utf16().count() <= MAX_LIST_UNITS);
+            }
+        }
+    }
+}

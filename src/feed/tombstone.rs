@@ -49,3 +49,46 @@ pub fn decode_tombstone(row: &Row) -> Result<Tombstone, Malformed> {
     }
     Ok(Tombstone { id, version })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::samples::{self, row, stored};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_tombstone_stands_where_its_row_says() {
+        let id = RowId::new(TableName::new("Orders").unwrap(), "customer-17".into(), "a".into());
+        // printf 'orders/customer-17' | sha256sum; printf 'a' | sha256sum
+        let expected = "t:e178a542d0cdff9820b57a34e6c4f14a:ca978112ca1bbdcafac231b39a23dc4d";
+        assert_eq!(tombstone_key(&id).as_str(), expected);
+        let version = "2026-11-22T12:18:00.1234567Z@west.7f3a9c1b";
+        let good = json!({"Table": "orders", "Partition": "customer-17", "Row": "a", "Version": version});
+        assert_eq!(decode_tombstone(&row("01", expected, &good)).unwrap().id, id);
+        let fault = |shard: &str, key: &str, name: &str, value: &str| {
+            let mut properties = good.clone();
+            properties[name] = value.into();
+            let err = decode_tombstone(&row(shard, key, &properties)).unwrap_err();
+            assert_eq!(err.reason, Reason::UnreadableTombstone);
+            err.detail
+        };
+        assert!(fault("02", expected, "Other", "").contains("should stand at \"01\""));
+        assert!(fault("01", "t:1", "Other", "").contains("should stand at"));
+        assert!(fault("01", expected, "Row", "b").contains("should stand at"));
+        assert!(fault("01", expected, "Version", "now").contains("no version"));
+        assert!(fault("01", expected, "Table", "?").contains("no table name"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(change in samples::change(3)) {
+            for (id, _) in change.rows() {
+                let tombstone = Tombstone { id, version: change.version.clone() };
+                let body = encode_tombstone(&tombstone);
+                prop_assert!(body.row().as_str().starts_with(&tombstone_prefix(&change.table, &change.partition)));
+                prop_assert_eq!(decode_tombstone(&stored(&body)).unwrap(), tombstone);
+            }
+        }
+    }
+}

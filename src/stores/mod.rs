@@ -12,6 +12,8 @@ mod cache;
 mod error;
 /// Azure's limits, checked before anything is sent.
 pub mod limits;
+/// The embedded store: accounts in memory, with Azure's limits, errors and manners.
+pub mod memory;
 mod operation;
 mod query;
 mod queue;

@@ -6,19 +6,29 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-/// 5: which key of the cache a row has, and the version-guarded refresh.
-pub mod cache;
-/// The change feed: how records, messages and tombstones are written down, and what is malformed.
-pub mod feed;
-/// The nouns: region, account, table, keys, version, row, change, tombstone.
+// A blank line between two modules keeps rustfmt from sorting them. Their documentation is inside them, where its links
+// resolve.
+
+// The nouns: region, account, table, keys, version, row, change, tombstone.
 pub mod model;
-/// Clock and randomness behind one handle.
-pub mod runtime;
-/// Who has it: settlement, and the state of links that both ends publish.
+
+// 1: the change feed; how records, messages and tombstones are written down, and what is malformed.
+pub mod feed;
+
+// 5: which key of the cache a row has, and the version-guarded refresh.
+pub mod cache;
+
+// 6: who has it; settlement, and the state of links that both ends publish.
 pub mod settle;
-/// The shore: traits of what is stored elsewhere, and their adapters.
-pub mod stores;
-/// Every metric, log event and log form, in one place.
-pub mod telemetry;
-/// Roles of regions, and which tables are replicated.
+
+// Roles of regions, and which tables are replicated.
 pub mod topology;
+
+// The shore: traits of what is stored elsewhere, and their adapters.
+pub mod stores;
+
+// Every metric, log event and log form, in one place.
+pub mod telemetry;
+
+// Clock and randomness behind one handle.
+pub mod runtime;

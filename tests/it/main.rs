@@ -1,0 +1,3 @@
+//! Integration tests, in one crate so that they are linked once.
+
+mod house;

@@ -2,12 +2,14 @@
 //!
 //! A *record* is an announcement in the feed, a *tombstone* what a delete leaves. Both stand in `RelayFeed` under the
 //! partition of their [`Shard`]. This room turns nouns into rows and rows into nouns, and holds the limits of both; it
-//! does no I/O. Whatever is written by the protocol, by an application or by a daemon, is encoded here.
+//! does no I/O. Whatever is written by the protocol, by an application or by a daemon, is encoded here; so is the applied
+//! log, by which a destination learns what came in.
 //!
 //! What cannot be decoded is [`Malformed`] for one [`Reason`], and goes to quarantine whole, as an [`Entry`]. The
 //! decoders are strict where a slip of the writer would do harm later (a wrong shard hides tombstones), and lenient
 //! where it cannot (a row key that a list names twice is taken once, a `Base` that does not parse is left out).
 
+mod applied;
 mod hash;
 mod malformed;
 mod message;
@@ -19,6 +21,7 @@ mod shard;
 mod split;
 mod tombstone;
 
+pub use applied::{Applied, decode_applied, encode_applied};
 pub use malformed::{Malformed, Reason};
 pub use message::{decode_message, encode_message};
 pub use quarantine::{Entry, Source, UnreadableEntry, entry_keys};

@@ -21,7 +21,8 @@ mod region;
 mod storage_clock;
 mod tables;
 
-pub use cache::{Cache, CacheError, CacheMode, CachedRow, Refresh, RefreshOutcome};
+pub use crate::cache::{CacheMode, CachedRow, Refresh, RefreshOutcome};
+pub use cache::{Cache, CacheError};
 pub use error::{ErrorKind, Remedy, StoreError, TransactionError};
 pub use operation::{Condition, Operation};
 pub use query::{Continuation, Page, Query, Scope};

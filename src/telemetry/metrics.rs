@@ -90,11 +90,20 @@ closed_list! {
             "an older entry was taken out",
             "none";
         Current = "current",
-            "the cache held this version or a newer one",
+            "the cache held this version already",
+            "none";
+        Newer = "newer",
+            "the cache held a newer version, which stays",
             "none";
         Absent = "absent",
-            "the key is not in the cache and the mode does not put it there",
+            "the row is not in the cache and the mode does not put it there",
             "none";
+        Full = "full",
+            "the cache is out of memory and did not take the row; readers find it in the table",
+            "give the cache more memory, or a maxmemory-policy that evicts";
+        Foreign = "foreign",
+            "the row's key holds something else, which was left alone; readers find the row in the table",
+            "remove the key, or give the cache a key template of its own";
         Failed = "failed",
             "the cache refused or could not be reached; the refresh is tried again",
             "check the cache's health, URL and credentials";
@@ -108,7 +117,10 @@ impl From<RefreshOutcome> for CacheOutcome {
             RefreshOutcome::Marked => Self::Marked,
             RefreshOutcome::Invalidated => Self::Invalidated,
             RefreshOutcome::Current => Self::Current,
+            RefreshOutcome::Newer => Self::Newer,
             RefreshOutcome::Absent => Self::Absent,
+            RefreshOutcome::Full => Self::Full,
+            RefreshOutcome::Foreign => Self::Foreign,
         }
     }
 }

@@ -1,3 +1,4 @@
 //! Integration tests, in one crate so that they are linked once.
 
 mod house;
+mod vectors;

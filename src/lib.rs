@@ -19,6 +19,11 @@ pub mod feed;
 pub mod cache;
 
 // 6: who has it; settlement, and the state of links that both ends publish.
+/// Last-writer-wins and every other verdict of the protocol.
+pub mod resolve;
+/// Clock and randomness behind one handle.
+pub mod runtime;
+/// Who has it: settlement, and the state of links that both ends publish.
 pub mod settle;
 
 // Roles of regions, and which tables are replicated.

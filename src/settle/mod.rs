@@ -1,8 +1,16 @@
-//! Station 6: who has it.
+//! Station 6: who has it. Acknowledgement, settle window, Last Sync Time.
 //!
-//! What a link has delivered and what it still owes, and the state of it that both ends publish in `RelayControl`, so
-//! that `tablerelay status` can be asked from anywhere.
+//! [`Ledger`] is the bookkeeping of one shard: pure, told of everything, asked for what is due; the protocol's R1 is held
+//! there and nowhere else. [`LinkStatus`] is what both ends of a link publish in `RelayControl`, so that
+//! `tablerelay status` can be asked from anywhere.
 
+mod consumers;
+mod ledger;
 mod link;
+mod open;
+#[cfg(test)]
+mod tests;
 
+pub use consumers::Consumers;
+pub use ledger::{DueLook, Ledger, Looked, Offer, SettleRules};
 pub use link::{LinkRowError, LinkState, LinkStatus};

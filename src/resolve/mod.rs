@@ -1,0 +1,21 @@
+//! Last-writer-wins, and every other verdict of the protocol.
+//!
+//! Each file is one rule: what is known goes in, what must be done comes out. Nothing here reads, writes, waits or
+//! knows a clock; who calls decides nothing that could be decided here.
+//!
+//! - [`meaning`]: what a look at the source says about an announcement (R2, R3);
+//! - [`deliver_row`], [`deliver_delete`]: what must happen at a destination (R4, R5, R6, R10);
+//! - [`from_the_future`]: which versions are not applied (R7);
+//! - [`Freshness`]: until when a look may be acted on (R9).
+
+mod deliver;
+mod finding;
+mod freshness;
+mod future;
+mod meaning;
+
+pub use deliver::{Verdict, deliver_delete, deliver_row};
+pub use finding::{Finding, Standing};
+pub use freshness::Freshness;
+pub use future::from_the_future;
+pub use meaning::{Meaning, meaning};

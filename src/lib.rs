@@ -15,19 +15,26 @@ pub mod model;
 // 1: the change feed; how records, messages and tombstones are written down, and what is malformed.
 pub mod feed;
 
+// 2: what waits for one consumer, coalesced per row and taken in batches.
+pub mod batch;
+
+// 3: last-writer-wins, and every other verdict of the protocol.
+pub mod resolve;
+
+// 4: from verdicts to conditional transactions, and what a failed one means.
+pub mod apply;
+
 // 5: which key of the cache a row has, and the version-guarded refresh.
 pub mod cache;
 
 // 6: who has it; settlement, and the state of links that both ends publish.
-/// Last-writer-wins and every other verdict of the protocol.
-pub mod resolve;
-/// Clock and randomness behind one handle.
-pub mod runtime;
-/// Who has it: settlement, and the state of links that both ends publish.
 pub mod settle;
 
 // Roles of regions, and which tables are replicated.
 pub mod topology;
+
+// The line assembled: it carries, and decides nothing that a station could decide.
+pub mod replicator;
 
 // The shore: traits of what is stored elsewhere, and their adapters.
 pub mod stores;

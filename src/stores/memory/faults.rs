@@ -36,11 +36,15 @@ pub enum RequestKind {
     Receive,
     /// Deleting a message.
     DeleteMessage,
+    /// Refreshing keys of a cache.
+    Refresh,
+    /// One key of a cache.
+    GetCached,
 }
 
 impl RequestKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Get,
         Self::Query,
         Self::Write,
@@ -51,6 +55,8 @@ impl RequestKind {
         Self::Send,
         Self::Receive,
         Self::DeleteMessage,
+        Self::Refresh,
+        Self::GetCached,
     ];
 }
 

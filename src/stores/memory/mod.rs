@@ -10,6 +10,7 @@
 //! waits through tokio alone: on a paused runtime with a seeded [`Runtime`](crate::runtime::Runtime) a run repeats
 //! exactly.
 
+mod cache;
 mod errors;
 mod faults;
 mod properties;
@@ -22,6 +23,7 @@ mod tests;
 mod values;
 mod wire;
 
+pub use cache::MemoryCache;
 pub use faults::{Fault, Faults, Request, RequestKind};
 pub use queue::MemoryQueue;
 pub use tables::MemoryTables;

@@ -80,7 +80,7 @@ impl Wire {
 
     fn reachable(&self) -> Result<(), StoreError> {
         match self.faults.is_cut() {
-            true => Err(StoreError::new(ErrorKind::Unreachable, "the account is cut off")),
+            true => Err(StoreError::new(ErrorKind::Unreachable, "the store is cut off")),
             false => Ok(()),
         }
     }

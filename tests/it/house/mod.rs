@@ -41,6 +41,7 @@ impl fmt::Display for Finding {
 fn none(findings: impl IntoIterator<Item = Finding>) {
     let mut findings: Vec<_> = findings.into_iter().collect();
     findings.sort();
+    findings.dedup();
     let list: Vec<_> = findings.iter().map(|finding| format!("\n  {finding}")).collect();
     assert!(findings.is_empty(), "{} broken house rules:{}", findings.len(), list.concat());
 }

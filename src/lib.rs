@@ -44,3 +44,6 @@ pub mod telemetry;
 
 // Clock and randomness behind one handle.
 pub mod runtime;
+
+// The program around the line: tasks and what their death means, an end with a deadline.
+pub mod daemon;

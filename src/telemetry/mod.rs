@@ -4,6 +4,10 @@
 //! station) and nowhere else, so that a dashboard breaks in one diff. Labels are typed: no call site can make up a value.
 
 pub mod event;
+pub mod log;
 pub mod metrics;
+mod recorder;
 
 pub use event::Event;
+pub use log::{LogFormat, LogLevel};
+pub use recorder::{Recorder, RecorderError};

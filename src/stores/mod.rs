@@ -9,6 +9,8 @@
 //! account".
 
 mod cache;
+/// The suite that all adapters of a trait pass.
+pub mod conformance;
 mod error;
 /// Azure's limits, checked before anything is sent.
 pub mod limits;

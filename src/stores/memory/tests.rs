@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::model::{AccountName, PartitionKey, Region, RowBody, RowKey, TableName, Time};
 use crate::runtime::Runtime;
-use crate::stores::{Condition, ErrorKind, Operation, Query, Queue, Scope, StoreError, Tables};
+use crate::stores::{Condition, Continuation, ErrorKind, Operation, Query, Queue, Scope, StoreError, Tables};
 
 const NOON: i64 = 1_795_348_800;
 
@@ -197,6 +197,17 @@ async fn short_pages_begin_with_an_empty_one_and_miss_nothing() {
     }
     assert_eq!(sizes, [0, 3, 3, 3, 1]);
     assert_eq!(rows, store.snapshot(&table));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_continuation_of_another_store_is_refused() {
+    let (store, table) = store().await;
+    for bad in ["", "p", "1!4!....", "1!4!gICA"] {
+        let continuation = Some(Continuation { next_partition: bad.to_owned(), next_row: None });
+        let query = Query { continuation, ..Query::new(Scope::Table) };
+        let error = store.query(&table, &query).await.unwrap_err();
+        assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Invalid, "InvalidInput"), "{bad}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

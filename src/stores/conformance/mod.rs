@@ -1,0 +1,97 @@
+//! The suite that all adapters of a trait pass.
+//!
+//! A fake store is worth what the suite it shares with the real one is worth. Every case is a function whose name is the
+//! rule it checks, listed in one table per trait; the driver runs all of them and names each that failed. Where Azurite
+//! is wrong the case says so with a [`Quirk`]: on Azurite it is held to what Azurite does, and fails as soon as that is no
+//! longer so, which keeps [`QUIRKS`] true.
+//!
+//! It is part of the library rather than of its tests since the integration tests need it as well, and so does anybody
+//! with a real account or an adapter of their own. It needs nothing that the library does not.
+
+mod account;
+mod bench;
+mod keys;
+mod limits;
+mod queries;
+mod queue;
+mod quirks;
+mod suite;
+mod transactions;
+mod types;
+mod writes;
+
+use std::sync::Arc;
+
+pub use bench::Bench;
+pub use queue::QueueBench;
+pub use quirks::QUIRKS;
+pub(crate) use suite::case;
+pub use suite::{Case, Context, Failure, Outcome, Quirk, Report, Server, ensure, fail, run, same};
+
+use crate::stores::{Queue, Tables};
+
+/// The cases of [`Tables`], by what they are about.
+pub const TABLES: &[&[Case<Bench>]] =
+    &[keys::CASES, types::CASES, writes::CASES, transactions::CASES, limits::CASES, queries::CASES, account::CASES];
+
+/// Holds an account to every rule of [`Tables`], in fresh tables whose names begin with `prefix`: letters and digits, at
+/// most 40. They are left behind.
+pub async fn check_tables(tables: &Arc<dyn Tables>, server: Server, prefix: &str) -> Report {
+    let mut report = Report::default();
+    for (group, cases) in TABLES.iter().enumerate() {
+        let bench = |case: usize| {
+            let (tables, name) = (tables.clone(), format!("{prefix}{group}n{case}"));
+            async move { Bench::new(tables, &name).await }
+        };
+        let more = run(cases, server, bench).await;
+        report.passed.extend(more.passed);
+        report.failed.extend(more.failed);
+    }
+    report
+}
+
+/// Holds a queue adapter to every rule of [`Queue`]. `queue` makes one for a queue that does not exist yet, from a name
+/// that it may begin otherwise; they are left behind.
+pub async fn check_queue(queue: impl Fn(&str) -> Arc<dyn Queue>, server: Server) -> Report {
+    run(queue::CASES, server, |case| {
+        let queue = queue(&format!("case-{case}"));
+        async move { Ok(QueueBench { queue }) }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AccountName, Region, Time};
+    use crate::runtime::Runtime;
+    use crate::stores::memory::{MemoryQueue, MemoryTables};
+
+    fn runtime() -> Runtime {
+        Runtime::simulated(Time::from_unix_seconds(1_795_348_800), 7)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_tables_pass() {
+        let (region, account) = (Region::new("west").unwrap(), AccountName::new("west1").unwrap());
+        let tables: Arc<dyn Tables> = MemoryTables::new(region, account, runtime());
+        let report = check_tables(&tables, Server::Azure, "Conformance").await;
+        assert!(report.is_clean(), "{report}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_queue_passes() {
+        let report = check_queue(|name| MemoryQueue::new(name, runtime()), Server::Azure).await;
+        assert!(report.is_clean(), "{report}");
+    }
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let mut names: Vec<_> = TABLES.iter().flat_map(|cases| cases.iter()).map(|case| case.name).collect();
+        names.extend(queue::CASES.iter().map(|case| case.name));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

@@ -12,7 +12,7 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{ErrorKind, Operation, StoreError, TransactionError};
+use super::{ErrorKind, Operation, Query, StoreError, TransactionError};
 use crate::model::{PartitionKey, RowBody, RowKey};
 
 /// Most operations in a transaction.
@@ -31,6 +31,8 @@ pub const MAX_STRING_UNITS: usize = 32 * 1024;
 pub const MAX_BINARY_BYTES: usize = 64 * 1024;
 /// Most rows in a page of a query.
 pub const MAX_PAGE: u16 = 1_000;
+/// Most bytes in a queue message's text.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 fn refused(code: &str, message: String) -> StoreError {
     StoreError { code: code.to_owned(), ..StoreError::new(ErrorKind::Invalid, message) }
@@ -82,6 +84,31 @@ pub fn check_body(body: &RowBody) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a query that Azure would refuse.
+///
+/// # Errors
+/// `OutOfRangeInput` for a page size outside 1 to 1,000.
+pub fn check_query(query: &Query) -> Result<(), StoreError> {
+    match query.top {
+        Some(top) if !(1..=MAX_PAGE).contains(&top) => {
+            Err(refused("OutOfRangeInput", format!("a page has 1 to {MAX_PAGE} rows, not {top}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a queue message that Azure would refuse.
+///
+/// # Errors
+/// `RequestBodyTooLarge` for a text over 64 KiB.
+pub fn check_message(text: &str) -> Result<(), StoreError> {
+    if text.len() <= MAX_MESSAGE_BYTES {
+        return Ok(());
+    }
+    let message = format!("the message has {} bytes; Azure allows {MAX_MESSAGE_BYTES}", text.len());
+    Err(refused("RequestBodyTooLarge", message))
 }
 
 /// Refuses a single write that Azure would refuse.

@@ -8,6 +8,8 @@
 //! [`RegionStore`] is a region's accounts and the rule that says which of them holds a row: above it nobody says "the
 //! account".
 
+/// The adapter for Azure Storage.
+pub mod azure;
 mod cache;
 /// The suite that all adapters of a trait pass.
 pub mod conformance;
@@ -16,19 +18,23 @@ mod error;
 pub mod limits;
 /// The embedded store: accounts in memory, with Azure's limits, errors and manners.
 pub mod memory;
+mod metered;
 mod operation;
 mod query;
 mod queue;
 mod region;
+mod retrying;
 mod storage_clock;
 mod tables;
 
 pub use crate::cache::{CacheMode, CachedRow, Refresh, RefreshOutcome};
 pub use cache::{Cache, CacheError};
 pub use error::{ErrorKind, Remedy, StoreError, TransactionError};
+pub use metered::{Metered, MeteredQueue, STORE_REQUESTS};
 pub use operation::{Condition, Operation};
 pub use query::{Continuation, Page, Query, Scope};
-pub use queue::{Message, Queue};
+pub use queue::{CHANGES_QUEUE, Message, Queue};
 pub use region::{Account, RegionStore};
+pub use retrying::Retrying;
 pub use storage_clock::{DATE_RESOLUTION, StorageClock};
 pub use tables::Tables;

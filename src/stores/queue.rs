@@ -7,6 +7,9 @@ use async_trait::async_trait;
 
 use super::StoreError;
 
+/// The queue of every account that change records may be sent to.
+pub const CHANGES_QUEUE: &str = "relay-changes";
+
 /// A message as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {

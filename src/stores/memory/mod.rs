@@ -20,6 +20,8 @@ mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_model;
 mod values;
 mod wire;
 

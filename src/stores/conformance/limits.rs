@@ -3,16 +3,18 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::bench::{Bench, body_with, expect_error, expect_failure};
-use super::suite::{Context, Outcome, cases, same};
-use crate::model::RowBody;
-use crate::stores::{Condition, ErrorKind, Operation, limits};
+use super::bench::{Bench, body, body_with, delete, expect_error, expect_failure};
+use super::quirks::MERGED_LIMITS;
+use super::suite::{Context, Failure, Outcome, cases, same};
+use crate::model::{Etag, RowBody};
+use crate::stores::{Condition, ErrorKind, Operation, TransactionError, limits};
 
 cases! {
     /// Cases about limits.
     pub(super) const CASES: Bench = [
         a_row_of_1_mib_is_accepted_and_one_beyond_is_refused,
         a_row_of_252_properties_is_accepted_and_one_of_253_is_refused,
+        a_merge_that_makes_a_row_too_large_is_refused(MERGED_LIMITS => a_merge_makes_a_row_as_large_as_it_likes),
         a_property_name_has_at_most_255_units,
         a_property_name_is_an_identifier,
         a_string_has_at_most_32_k_units,
@@ -22,7 +24,7 @@ cases! {
     ];
 }
 
-fn row(properties: &str) -> Result<RowBody, super::Failure> {
+fn row(properties: &str) -> Result<RowBody, Failure> {
     body_with("p", "r", properties)
 }
 
@@ -38,16 +40,16 @@ async fn accepted(bench: &Bench, body: RowBody) -> Outcome {
         bench.transact("p", &[operation]).await?;
         same("the number of fields", bench.row("p", "r").await?.body.json().matches("\":").count(), properties)?;
     }
-    bench.write(&super::bench::delete("p", "r", Condition::Present)).await?;
+    bench.write(&delete("p", "r", Condition::Present)).await?;
     Ok(())
 }
 
-async fn refused(bench: &Bench, body: RowBody) -> Outcome {
+async fn refused(bench: &Bench, row: RowBody) -> Outcome {
     for operation in
-        [Operation::Insert(body.clone()), Operation::InsertOrReplace(body.clone()), Operation::InsertOrMerge(body)]
+        [Operation::Insert(row.clone()), Operation::InsertOrReplace(row.clone()), Operation::InsertOrMerge(row)]
     {
         expect_error("the row", bench.write(&operation).await, ErrorKind::Invalid)?;
-        let result = bench.transact("p", &[Operation::Insert(super::bench::body("p", "good")), operation]).await;
+        let result = bench.transact("p", &[Operation::Insert(body("p", "good")), operation]).await;
         expect_failure("the transaction", result, ErrorKind::Invalid, Some(1))?;
     }
     bench.expect_missing("p", "good").await?;
@@ -67,6 +69,29 @@ async fn a_row_of_252_properties_is_accepted_and_one_of_253_is_refused(bench: Be
     let with = |count: usize| row(&(0..count).map(|i| format!(r#","P{i}":{i}"#)).collect::<String>());
     accepted(&bench, with(252)?).await.at("252")?;
     refused(&bench, with(253)?).await.at("253")
+}
+
+/// A row of 200 properties, and a merge of so many others.
+async fn merge(bench: &Bench, count: usize) -> Result<Result<Vec<Option<Etag>>, TransactionError>, Failure> {
+    let numbered =
+        |from: usize, count: usize| row(&(from..from + count).map(|i| format!(r#","P{i}":{i}"#)).collect::<String>());
+    bench.put(&Operation::InsertOrReplace(numbered(0, 200)?)).await?;
+    let operations =
+        [Operation::InsertOrReplace(body("p", "good")), Operation::Merge(numbered(200, count)?, Condition::Present)];
+    Ok(bench.transact("p", &operations).await)
+}
+
+async fn a_merge_that_makes_a_row_too_large_is_refused(bench: Bench) -> Outcome {
+    expect_failure("a merge to 253 properties", merge(&bench, 53).await?, ErrorKind::Invalid, Some(1))?;
+    bench.expect_missing("p", "good").await?;
+    same("P200", bench.row("p", "r").await?.body.json().contains("\"P200\":"), false)?;
+    merge(&bench, 52).await??;
+    same("P251", bench.row("p", "r").await?.body.json().contains("\"P251\":251"), true)
+}
+
+async fn a_merge_makes_a_row_as_large_as_it_likes(bench: Bench) -> Outcome {
+    merge(&bench, 53).await??;
+    same("P252", bench.row("p", "r").await?.body.json().contains("\"P252\":252"), true)
 }
 
 async fn a_property_name_has_at_most_255_units(bench: Bench) -> Outcome {

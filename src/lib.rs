@@ -39,6 +39,9 @@ pub mod replicator;
 // The shore: traits of what is stored elsewhere, and their adapters.
 pub mod stores;
 
+// Announce and write in one call, for applications and for whatever else writes by the protocol.
+pub mod writer;
+
 // Every metric, log event and log form, in one place.
 pub mod telemetry;
 

@@ -26,7 +26,8 @@ pub use malformed::{Malformed, Reason};
 pub use message::{decode_message, encode_message};
 pub use quarantine::{Entry, Source, UnreadableEntry, entry_keys};
 pub use record::{
-    Record, decode_record, encode_change, encode_relayed, encode_relayed_nth, is_record_key, record_prefix,
+    Record, decode_record, encode_change, encode_numbered, encode_relayed, encode_relayed_nth, is_record_key,
+    record_prefix,
 };
 pub use shard::Shard;
 pub use split::{EncodeError, MAX_DELETES, MAX_LIST_UNITS, MAX_ROWS, split};

@@ -43,8 +43,15 @@ pub fn is_record_key(key: &RowKey) -> bool {
 /// [`EncodeError`] where no record can announce it.
 pub fn encode_change(change: &Change) -> Result<Vec<RowBody>, EncodeError> {
     let parts = split::split(change)?;
-    let suffix = |n: usize| if n == 0 { String::new() } else { format!("~{n}") };
-    Ok(parts.iter().enumerate().map(|(n, part)| encode(part, &suffix(n))).collect())
+    Ok(parts.iter().enumerate().map(|(number, part)| encode_numbered(part, number)).collect())
+}
+
+/// Writes down one part of a change as its record of this number: 0 for the first, whose key has no suffix.
+///
+/// Whoever announces a change again goes on counting, so that the daemon sees a record that is new.
+pub fn encode_numbered(part: &Change, number: usize) -> RowBody {
+    let suffix = if number == 0 { String::new() } else { format!("~{number}") };
+    encode(part, &suffix)
 }
 
 /// Writes down the announcement of *one* row by a daemon, which takes over a version that was issued elsewhere.

@@ -35,6 +35,11 @@ impl Region {
         checked("region", name).map(Self)
     }
 
+    /// The region that a version names, which was checked when the version was read.
+    pub(super) fn of_version(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// The name as configured.
     pub fn as_str(&self) -> &str {
         &self.0

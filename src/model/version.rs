@@ -85,6 +85,11 @@ impl Version {
         rest.rsplit_once('.').map_or(rest, |(region, _)| region)
     }
 
+    /// The region that issued it.
+    pub fn issued_in(&self) -> Region {
+        Region::of_version(self.region())
+    }
+
     /// Whether `region` issued it.
     pub fn is_of(&self, region: &Region) -> bool {
         self.region() == region.as_str()

@@ -104,6 +104,16 @@ impl Ledger {
         self.rows.len()
     }
 
+    /// Whether a record is known.
+    pub fn knows(&self, key: &RowKey) -> bool {
+        self.records.contains_key(key)
+    }
+
+    /// Whether the shard was read whole at least once.
+    pub fn was_read(&self) -> bool {
+        self.read_through.is_some()
+    }
+
     /// Begins to read the shard. `storage_now` is the storage clock before the first request was sent.
     pub fn begin_pass(&mut self, storage_now: Option<Time>) {
         self.pass += 1;
@@ -159,6 +169,15 @@ impl Ledger {
             taken.push((at, DueLook { row, look: self.looks }));
         }
         taken.into_iter().map(|(_, look)| look).collect()
+    }
+
+    /// These looks failed: they are due again at `at`.
+    pub fn look_failed(&mut self, due: Vec<DueLook>, at: Instant) {
+        for DueLook { row, .. } in due {
+            let Some(open) = self.rows.get(&row) else { continue };
+            let at = open.next.map_or(at, |next| next.min(at));
+            self.schedule(&row, Some(at));
+        }
     }
 
     /// When the next look is due.

@@ -1,0 +1,94 @@
+//! What the line tells of itself: per shard by its carrier, per link for everybody.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::feed::Shard;
+use crate::model::{AccountName, Time};
+use crate::settle::LinkStatus;
+
+/// Progress of one shard, as its carrier sees it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ShardProgress {
+    /// Per consumer.
+    pub last_sync: Vec<Option<Time>>,
+    /// Per consumer: when the oldest change was announced that was seen and is not there.
+    pub oldest_waiting: Vec<Option<Time>>,
+    /// Per consumer: rows that wait.
+    pub waiting_rows: Vec<usize>,
+    /// Records in memory.
+    pub open_records: usize,
+    /// Whether the shard was read whole at least once.
+    pub read_once: bool,
+}
+
+/// What is known of the line now.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Every link out of this region.
+    pub links: Vec<LinkStatus>,
+    /// Records in each account's feed that have not ended, as far as they have been read.
+    pub feed_records: BTreeMap<AccountName, usize>,
+    /// Whether every shard was read whole at least once.
+    pub ready: bool,
+    /// How long ago a shard was last read without an error; `None` before the first time.
+    pub since_progress: Option<Duration>,
+}
+
+/// Where the line's parts leave what they know, for `/status`, metrics and `RelayControl`.
+#[derive(Debug, Default)]
+pub struct StatusBoard {
+    shards: Mutex<BTreeMap<(AccountName, Shard), ShardProgress>>,
+    links: Mutex<Vec<LinkStatus>>,
+    progress: Mutex<Option<Instant>>,
+}
+
+impl StatusBoard {
+    /// What is known now.
+    pub fn snapshot(&self) -> Snapshot {
+        let shards = lock(&self.shards);
+        let mut feed_records = BTreeMap::new();
+        for ((account, _), shard) in shards.iter() {
+            *feed_records.entry(account.clone()).or_default() += shard.open_records;
+        }
+        Snapshot {
+            links: lock(&self.links).clone(),
+            feed_records,
+            ready: !shards.is_empty() && shards.values().all(|shard| shard.read_once),
+            since_progress: lock(&self.progress).map(|at| at.elapsed()),
+        }
+    }
+
+    pub(super) fn expect(&self, account: &AccountName, shard: Shard) {
+        lock(&self.shards).entry((account.clone(), shard)).or_default();
+    }
+
+    pub(super) fn report(&self, account: &AccountName, shard: Shard, progress: ShardProgress) {
+        lock(&self.shards).insert((account.clone(), shard), progress);
+    }
+
+    pub(super) fn progressed(&self) {
+        *lock(&self.progress) = Some(Instant::now());
+    }
+
+    pub(super) fn set_links(&self, links: Vec<LinkStatus>) {
+        *lock(&self.links) = links;
+    }
+
+    /// Over all shards: the Last Sync Time of a consumer, its oldest waiting change, and how many rows wait.
+    pub(super) fn of_consumer(&self, consumer: usize) -> (Option<Time>, Option<Time>, usize) {
+        let shards = lock(&self.shards);
+        let last_sync: Option<Vec<Time>> =
+            shards.values().map(|shard| shard.last_sync.get(consumer).copied().flatten()).collect();
+        let oldest = shards.values().filter_map(|shard| shard.oldest_waiting.get(consumer).copied().flatten()).min();
+        let rows = shards.values().filter_map(|shard| shard.waiting_rows.get(consumer)).sum();
+        (last_sync.and_then(|times| times.into_iter().min()), oldest, rows)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,316 @@
+//! The carrier of one shard: reads its records, looks at their rows, hands findings to the lanes, ends records.
+//!
+//! One task owns the shard's ledger, so nothing is locked. Requests run beside it, a few at a time; what they return is
+//! told to the ledger, and the ledger says what is due next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::board::{ShardProgress, StatusBoard};
+use super::health::Backoff;
+use super::lane::{Basket, Report};
+use super::poll::{Activity, Pace};
+use super::source::{PageRead, Source};
+use crate::batch::Parcel;
+use crate::feed::Shard;
+use crate::model::{ClosedList, Etag, RowKey, Time};
+use crate::runtime::Runtime;
+use crate::settle::{Ledger, Looked, Offer};
+use crate::stores::{Continuation, Remedy, StoreError};
+use crate::telemetry::Event;
+
+/// Rows of one look, and looks under way at a time.
+const LOOK_ROWS: usize = 200;
+const LOOKS_IN_FLIGHT: usize = 8;
+/// Records of one delete transaction.
+const END_RECORDS: usize = 100;
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// A shard whose open records fill more than a page is read whole this often; in between only its young end is read.
+const WHOLE_PASS_EVERY: Duration = Duration::from_secs(5);
+/// How far back the young end reaches: what a writer's clock is behind by is found by the next whole pass otherwise.
+const YOUNG: Duration = Duration::from_secs(5);
+
+/// Carries one shard.
+#[derive(Debug)]
+pub(super) struct Carrier {
+    pub shard: Shard,
+    pub source: Arc<Source>,
+    pub ledger: Ledger,
+    pub baskets: Vec<Arc<Basket>>,
+    pub budget: usize,
+    pub max_open_records: usize,
+    pub reports: mpsc::Receiver<Report>,
+    pub activity: Arc<Activity>,
+    pub pace: Pace,
+    pub backoff: Backoff,
+    pub board: Arc<StatusBoard>,
+    pub runtime: Runtime,
+}
+
+/// A request that came back.
+enum Done {
+    Page(Result<PageRead, StoreError>),
+    Looked(Vec<crate::settle::DueLook>, Result<Vec<Looked>, StoreError>),
+    Ended(Vec<RowKey>, Result<(), StoreError>),
+}
+
+/// A pass over the shard, page by page.
+#[derive(Debug)]
+struct Pass {
+    began: Instant,
+    /// The first record's time, where only the young end is read.
+    from: Option<Time>,
+    whole: bool,
+    pages: usize,
+    found_new: bool,
+}
+
+/// What the carrier's loop remembers beside the ledger.
+struct Desk {
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    looks: usize,
+    ending: bool,
+    pass: Option<Pass>,
+    next_pass: Instant,
+    last_whole: Option<Instant>,
+    large: bool,
+    next_look: Instant,
+    next_end: Instant,
+    next_report: Instant,
+    failing: bool,
+}
+
+impl Carrier {
+    /// Carries until it is stopped. Whatever is under way then is let go: it is all in the feed.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let now = self.runtime.instant();
+        let mut desk = Desk {
+            under_way: FuturesUnordered::new(),
+            looks: 0,
+            ending: false,
+            pass: None,
+            next_pass: now + self.runtime.jitter(Duration::from_millis(20)),
+            last_whole: None,
+            large: false,
+            next_look: now,
+            next_end: now,
+            next_report: now,
+            failing: false,
+        };
+        loop {
+            let now = self.runtime.instant();
+            let wake = self.start_what_is_due(&mut desk, now);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(report) = self.reports.recv() => self.take_report(report),
+                Some(done) = desk.under_way.next() => self.take_done(&mut desk, done),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Starts every request that is due, and says when to look here again.
+    fn start_what_is_due(&mut self, desk: &mut Desk, now: Instant) -> Instant {
+        if desk.pass.is_none() && now >= desk.next_pass {
+            self.begin_pass(desk, now);
+        }
+        while desk.looks < LOOKS_IN_FLIGHT && now >= desk.next_look {
+            let due = self.ledger.take_due(now, LOOK_ROWS);
+            if due.is_empty() {
+                break;
+            }
+            desk.looks += 1;
+            let source = self.source.clone();
+            desk.under_way.push(Box::pin(async move {
+                let found = source.look(&due).await;
+                Done::Looked(due, found)
+            }));
+        }
+        if !desk.ending && now >= desk.next_end {
+            self.end_records(desk);
+        }
+        if now >= desk.next_report {
+            self.report();
+            desk.next_report = now + REPORT_EVERY;
+        }
+        let mut wake = desk.next_report;
+        if desk.pass.is_none() {
+            wake = wake.min(desk.next_pass);
+        }
+        if desk.looks < LOOKS_IN_FLIGHT
+            && let Some(due) = self.ledger.next_due()
+        {
+            wake = wake.min(due.max(desk.next_look));
+        }
+        wake
+    }
+
+    fn begin_pass(&mut self, desk: &mut Desk, now: Instant) {
+        let storage_now = self.source.storage_now(now);
+        let is_due = desk.last_whole.is_none_or(|last| now >= last + WHOLE_PASS_EVERY);
+        let whole = !desk.large || is_due || storage_now.is_none();
+        if whole {
+            desk.last_whole = Some(now);
+        }
+        self.ledger.begin_pass(storage_now);
+        let from = storage_now.filter(|_| !whole).map(|now| now - YOUNG);
+        desk.pass = Some(Pass { began: now, from, whole, pages: 0, found_new: false });
+        let (source, shard) = (self.source.clone(), self.shard);
+        desk.under_way.push(Box::pin(async move { Done::Page(source.read(shard, from, None).await) }));
+    }
+
+    fn read_on(&self, desk: &mut Desk, from: Option<Time>, continuation: Continuation) {
+        let (source, shard) = (self.source.clone(), self.shard);
+        desk.under_way.push(Box::pin(async move { Done::Page(source.read(shard, from, Some(continuation)).await) }));
+    }
+
+    fn end_records(&mut self, desk: &mut Desk) {
+        let ending: Vec<(RowKey, Etag)> = self.ledger.take_ending(END_RECORDS);
+        if ending.is_empty() {
+            return;
+        }
+        desk.ending = true;
+        let (source, shard) = (self.source.clone(), self.shard);
+        desk.under_way.push(Box::pin(async move {
+            let result = source.end(shard, &ending).await;
+            Done::Ended(ending.into_iter().map(|(key, _)| key).collect(), result)
+        }));
+    }
+
+    fn take_done(&mut self, desk: &mut Desk, done: Done) {
+        let now = self.runtime.instant();
+        let failure = match done {
+            Done::Page(Ok(page)) => {
+                self.take_page(desk, page, now);
+                None
+            }
+            Done::Page(Err(error)) => {
+                desk.pass = None;
+                let wait = self.backoff.next(&self.runtime, error.retry_after);
+                desk.next_pass = now + wait;
+                Some(error)
+            }
+            Done::Looked(_, Ok(found)) => {
+                desk.looks -= 1;
+                let offers = self.ledger.looked(found, now, self.source.storage_now(now));
+                self.hand_out(offers);
+                None
+            }
+            Done::Looked(due, Err(error)) => {
+                desk.looks -= 1;
+                let wait = self.backoff.next(&self.runtime, error.retry_after);
+                desk.next_look = now + wait;
+                self.ledger.look_failed(due, desk.next_look);
+                Some(error)
+            }
+            Done::Ended(keys, Ok(())) => {
+                desk.ending = false;
+                self.ledger.ended(keys);
+                None
+            }
+            Done::Ended(keys, Err(error)) => {
+                desk.ending = false;
+                desk.next_end = now + self.backoff.next(&self.runtime, error.retry_after);
+                self.ledger.not_ended(keys);
+                Some(error)
+            }
+        };
+        self.note(desk, failure);
+    }
+
+    fn take_page(&mut self, desk: &mut Desk, page: PageRead, now: Instant) {
+        let Some(pass) = desk.pass.as_mut() else { return };
+        pass.pages += 1;
+        for record in &page.records {
+            // What has no room stays in the feed. A pass that left something out is not a whole one.
+            if self.ledger.open_records() >= self.max_open_records && !self.ledger.knows(&record.key) {
+                pass.whole = false;
+                continue;
+            }
+            pass.found_new |= self.ledger.admit(&record.key, record.etag.clone(), record.inserted, &record.change, now);
+        }
+        pass.whole &= page.clean;
+        if pass.found_new {
+            self.activity.seen(now);
+        }
+        if let Some(continuation) = page.continuation {
+            let from = pass.from;
+            return self.read_on(desk, from, continuation);
+        }
+        if pass.whole {
+            self.ledger.complete_pass();
+        }
+        desk.large = if pass.whole { pass.pages > 1 } else { desk.large };
+        let (found_new, took) = (pass.found_new, now - pass.began);
+        desk.next_pass = now + self.pace.after(found_new, took, &self.activity, now);
+        desk.pass = None;
+        self.board.progressed();
+    }
+
+    fn hand_out(&self, offers: Vec<Offer>) {
+        for (number, basket) in self.baskets.iter().enumerate() {
+            let mine = offers.iter().filter(|offer| offer.consumers.contains(number)).map(|offer| Parcel {
+                id: offer.looked.row.clone(),
+                look: offer.looked.look,
+                began: offer.looked.began,
+                finding: offer.looked.finding.clone(),
+            });
+            let mut mine = mine.peekable();
+            if mine.peek().is_some() {
+                basket.put(mine, self.budget);
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let now = self.runtime.instant();
+        for parcel in report.delivered {
+            self.ledger.delivered(&parcel.id, report.consumer, parcel.look, &parcel.finding);
+        }
+        for parcel in report.look_again {
+            self.ledger.look_again(&parcel.id, report.consumer, now);
+        }
+    }
+
+    /// One line when the source turns bad; the way back is told by the same hand.
+    fn note(&mut self, desk: &mut Desk, failure: Option<StoreError>) {
+        match failure {
+            None => {
+                self.backoff.reset();
+                desk.failing = false;
+            }
+            Some(_) if desk.failing => {}
+            Some(error) => {
+                desk.failing = true;
+                let event = match error.remedy() {
+                    Remedy::FixAccess => Event::AccessDenied,
+                    _ => Event::SourceUnreachable,
+                };
+                warn!(event = event.as_str(), account = %self.source.account(), shard = %self.shard, %error,
+                    "this region's own storage fails; trying again");
+            }
+        }
+    }
+
+    fn report(&self) {
+        let consumers = 0..self.baskets.len();
+        let last_sync: Vec<_> = consumers.clone().map(|consumer| self.ledger.last_sync(consumer)).collect();
+        let progress = ShardProgress {
+            read_once: self.ledger.was_read(),
+            oldest_waiting: consumers.clone().map(|consumer| self.ledger.oldest_waiting(consumer)).collect(),
+            waiting_rows: consumers.map(|consumer| self.ledger.waiting_rows(consumer)).collect(),
+            open_records: self.ledger.open_records(),
+            last_sync,
+        };
+        self.board.report(self.source.account(), self.shard, progress);
+    }
+}

@@ -1,0 +1,379 @@
+//! Delivering a batch to a destination: R4 and R5 for many rows at a time.
+//!
+//! A batch goes in rounds. A round reads what it does not know, asks `resolve` for verdicts, raises tombstones, sends
+//! transactions, and looks at the tombstones again; what was overtaken meanwhile goes into the next round with nothing
+//! remembered. Requests, not clock time, are what it saves: a remembered ETag saves the read of an update, an insert is
+//! tried without reading while rows of the table have been absent lately, and tombstones are read a shard at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::destination::Destination;
+use super::disagree::{Disagreement, Referee};
+use super::gather::gather;
+use super::item::{Item, Known, Outcome};
+use super::rows::read_rows;
+use super::single::raise;
+use crate::apply::{AfterFailure, Step, Transaction, after_failure, plan};
+use crate::batch::Parcel;
+use crate::feed::Shard;
+use crate::model::{AccountName, ClosedList, Etag, RowId, SystemTable, Tombstone};
+use crate::resolve::{Finding, Freshness, Standing, Verdict, deliver_delete, deliver_row};
+use crate::stores::limits::MAX_OPERATIONS;
+use crate::stores::{Condition, ErrorKind, Operation, StoreError, TransactionError};
+use crate::telemetry::Event;
+use crate::telemetry::metrics::ApplyOutcome;
+
+/// Rounds of one batch; a row that is overtaken more often waits for its next look.
+const ROUNDS: usize = 4;
+
+/// Delivers batches to one destination.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub to: Arc<Destination>,
+    pub referee: Arc<Referee>,
+    pub fresh: Freshness,
+}
+
+impl Delivery {
+    /// Delivers a batch; says of every parcel what became of it.
+    pub async fn deliver(&self, parcels: Vec<Parcel>) -> Vec<(Parcel, Outcome)> {
+        let mut items: Vec<Item> = parcels.into_iter().map(Item::new).collect();
+        for round in 0..ROUNDS {
+            items.iter_mut().filter(|item| item.is_open() && item.overtaken).for_each(Item::restart);
+            self.drop_stale(&mut items);
+            if items.iter().all(|item| !item.is_open()) {
+                break;
+            }
+            if let Err(error) = self.round(&mut items, round).await {
+                for item in items.iter_mut().filter(|item| item.is_open()) {
+                    item.outcome = Some(Outcome::Failed(error.clone()));
+                }
+            }
+        }
+        self.set_refused_aside(&mut items).await;
+        self.tell(&mut items).await;
+        items.into_iter().map(Item::finish).collect()
+    }
+
+    /// R9: nothing is sent on a look that is too old. Bodies that were let go for want of memory are read again too.
+    fn drop_stale(&self, items: &mut [Item]) {
+        let now = Instant::now();
+        for item in items.iter_mut().filter(|item| item.is_open()) {
+            if !self.fresh.allows(item.parcel.began, now) {
+                item.outcome = Some(Outcome::LookAgain);
+            }
+        }
+    }
+
+    async fn round(&self, items: &mut [Item], round: usize) -> Result<(), StoreError> {
+        self.learn(items, round).await?;
+        let mut disagreements = Vec::new();
+        for (n, item) in items.iter_mut().enumerate().filter(|(_, item)| item.is_open()) {
+            item.verdict = Some(self.verdict(item));
+            if matches!(item.verdict, Some(Verdict::Newer | Verdict::Lift)) {
+                disagreements.push(n);
+            }
+        }
+        self.raise_tombstones(items).await;
+        self.write(items).await;
+        self.look_back(items, &mut disagreements).await?;
+        for n in disagreements {
+            self.settle(&mut items[n]).await;
+        }
+        Ok(())
+    }
+
+    /// Fills in what stands at the destination, as far as it takes a request to know.
+    async fn learn(&self, items: &mut [Item], round: usize) -> Result<(), StoreError> {
+        for item in items.iter_mut().filter(|item| item.is_open()) {
+            let id = &item.parcel.id;
+            item.known = match (&item.parcel.finding, self.to.remembered(id)) {
+                _ if round > 0 => Known::Nothing,
+                (_, Some((etag, version))) => Known::Row(etag, version),
+                (Finding::Row { .. }, None) if self.to.expects_absent(&id.table) => Known::Absent,
+                _ => Known::Nothing,
+            };
+        }
+        let unknown = |item: &Item| item.is_open() && matches!(item.known, Known::Nothing);
+        let ids: Vec<&RowId> = items.iter().filter(|i| unknown(i)).map(|item| &item.parcel.id).collect();
+        if !ids.is_empty() {
+            let rows = read_rows(&self.to.store, &ids).await?;
+            for item in items.iter_mut().filter(|item| unknown(item)) {
+                let row = rows.get(&item.parcel.id);
+                self.to.learned_absent(&item.parcel.id.table, row.is_none());
+                item.known = match row {
+                    Some(row) => Known::Row(row.etag.clone(), row.version(self.to.region())),
+                    None => Known::Absent,
+                };
+            }
+        }
+        let ids: Vec<&RowId> =
+            items.iter().filter(|i| i.is_open() && i.needs_tombstone()).map(|i| &i.parcel.id).collect();
+        if !ids.is_empty() {
+            let mut tombs = self.to.tombstones.of_rows(&ids).await?;
+            for item in items.iter_mut().filter(|item| item.is_open() && item.needs_tombstone()) {
+                item.tomb = tombs.remove(&item.parcel.id);
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, item: &Item) -> Verdict {
+        let there = Standing {
+            row: item.known.version().cloned(),
+            tombstone: item.tomb.as_ref().and_then(|tomb| tomb.version.clone()),
+        };
+        match &item.parcel.finding {
+            Finding::Row { version, .. } => deliver_row(version, self.to.region(), &there),
+            Finding::Deleted(version) => deliver_delete(version, self.to.region(), &there),
+            Finding::Nothing | Finding::Future(_) => Verdict::Equal,
+        }
+    }
+
+    /// R5, first step: the tombstones of all deletes of the batch, those of a shard together.
+    async fn raise_tombstones(&self, items: &mut [Item]) {
+        let mut shards: BTreeMap<(AccountName, Shard), Vec<(usize, Operation)>> = BTreeMap::new();
+        for (n, item) in items.iter().enumerate().filter(|(_, item)| item.is_open()) {
+            let (Some(Verdict::Delete { raise: true, .. }), Finding::Deleted(version)) =
+                (item.verdict, &item.parcel.finding)
+            else {
+                continue;
+            };
+            let id = item.parcel.id.clone();
+            let account = self.to.store.holding(&id.table, &id.partition).account().clone();
+            let shard = Shard::of(&id.table, &id.partition);
+            let tombstone = Tombstone { id, version: version.clone() };
+            let operation = raise(&tombstone, item.tomb.as_ref());
+            shards.entry((account, shard)).or_default().extend(operation.map(|operation| (n, operation)));
+        }
+        for ((_, shard), raises) in shards {
+            for chunk in raises.chunks(MAX_OPERATIONS) {
+                let id = &items[chunk[0].0].parcel.id;
+                let tables = self.to.store.holding(&id.table, &id.partition).clone();
+                let operations: Vec<Operation> = chunk.iter().map(|(_, operation)| operation.clone()).collect();
+                let feed = SystemTable::Feed.name();
+                let _permit = self.to.permits.acquire().await;
+                let oldest = chunk.iter().map(|(n, _)| items[*n].parcel.began).min();
+                let raised = match self.check_age(oldest) {
+                    Ok(()) => tables.transact(&feed, &shard.partition(), &operations).await.map(drop),
+                    Err(stale) => Err(stale),
+                };
+                if let Err(failure) = raised {
+                    for (position, (n, _)) in chunk.iter().enumerate() {
+                        items[*n].fail(&failure, position);
+                    }
+                }
+            }
+        }
+    }
+
+    /// R4 and the second step of R5: conditional transactions, a partition each.
+    async fn write(&self, items: &mut [Item]) {
+        let mut steps = Vec::new();
+        for (n, item) in items.iter().enumerate().filter(|(_, item)| item.is_open() && !item.overtaken) {
+            if let (Some(operation), Some(version)) = (item.operation(), item.parcel.finding.version()) {
+                let (table, version) = (item.parcel.id.table.clone(), version.clone());
+                steps.push(Step { item: n, table, version, operation });
+            }
+        }
+        let mut sends: Vec<BoxFuture<'_, _>> = Vec::new();
+        for transaction in plan(steps) {
+            let oldest = transaction.items.iter().map(|n| items[*n].parcel.began).min();
+            sends.push(Box::pin(self.send(transaction, oldest)));
+        }
+        for (transaction, result) in gather(sends).await {
+            match result {
+                Ok(etags) => {
+                    for (n, etag) in transaction.items.iter().zip(etags) {
+                        self.written(&mut items[*n], etag);
+                    }
+                }
+                Err(failure) => self.failed(items, &transaction, &failure),
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        transaction: Transaction,
+        oldest: Option<Instant>,
+    ) -> (Transaction, Result<Vec<Option<Etag>>, TransactionError>) {
+        let tables = self.to.store.holding(&transaction.table, &transaction.partition);
+        let _permit = self.to.permits.acquire().await;
+        if let Err(stale) = self.check_age(oldest) {
+            return (transaction, Err(stale));
+        }
+        let result = match transaction.operations.as_slice() {
+            [one] => tables.write(&transaction.table, one).await.map(|etag| vec![etag]).map_err(TransactionError::from),
+            many => tables.transact(&transaction.table, &transaction.partition, many).await,
+        };
+        let result = match result {
+            // A delete of a row that somebody else deleted has reached its end.
+            Err(failure) if failure.error.kind == ErrorKind::NotFound && is_single_delete(&transaction) => {
+                Ok(vec![None])
+            }
+            other => other,
+        };
+        (transaction, result)
+    }
+
+    /// R9, just before a request goes out: waiting for a permit may have taken long. Not a failure of the store; the next
+    /// round finds the look stale.
+    fn check_age(&self, oldest: Option<Instant>) -> Result<(), TransactionError> {
+        if oldest.is_none_or(|began| self.fresh.allows(began, Instant::now())) {
+            return Ok(());
+        }
+        Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window").into())
+    }
+
+    fn written(&self, item: &mut Item, etag: Option<Etag>) {
+        let id = &item.parcel.id;
+        match (etag, item.parcel.finding.version()) {
+            (Some(etag), Some(version)) => {
+                self.to.remember(id, etag.clone(), version.clone());
+                item.known = Known::Row(etag, version.clone());
+            }
+            _ => {
+                self.to.forget(id);
+                item.known = Known::Absent;
+            }
+        }
+        item.written = true;
+    }
+
+    fn failed(&self, items: &mut [Item], transaction: &Transaction, failure: &TransactionError) {
+        for (position, n) in transaction.items.iter().enumerate() {
+            let item = &mut items[*n];
+            self.to.forget(&item.parcel.id);
+            if failure.error.kind == ErrorKind::AlreadyExists {
+                self.to.learned_absent(&transaction.table, false);
+            }
+            item.fail(failure, position);
+        }
+    }
+
+    /// R4, last step: looks at the tombstones after insert, replace and equal; a row that was deleted meanwhile is taken
+    /// out again. Rows whose fate is clear by then are done.
+    async fn look_back(&self, items: &mut [Item], disagreements: &mut Vec<usize>) -> Result<(), StoreError> {
+        self.create_tables(items).await?;
+        let looks = |item: &Item| item.is_open() && !item.overtaken && item.stands_there();
+        let ids: Vec<&RowId> = items.iter().filter(|item| looks(item)).map(|item| &item.parcel.id).collect();
+        let tombs = if ids.is_empty() { Default::default() } else { self.to.tombstones.of_rows(&ids).await? };
+        for (n, item) in items.iter_mut().enumerate() {
+            if !item.is_open() || item.overtaken {
+                continue;
+            }
+            if !looks(item) {
+                item.done();
+                continue;
+            }
+            let tomb = tombs.get(&item.parcel.id).cloned();
+            let deleted = tomb.as_ref().and_then(|tomb| tomb.version.as_ref());
+            if deleted.is_some() && deleted > item.parcel.finding.version() {
+                item.tomb = tomb;
+                self.take_out(item).await;
+                disagreements.push(n);
+            } else {
+                item.done();
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_tables(&self, items: &mut [Item]) -> Result<(), StoreError> {
+        let mut created = BTreeSet::new();
+        for item in items.iter_mut().filter(|item| item.no_table) {
+            item.no_table = false;
+            let id = &item.parcel.id;
+            let tables = self.to.store.holding(&id.table, &id.partition);
+            if created.insert((tables.account().clone(), id.table.clone())) {
+                tables.create_table(&id.table).await?;
+                tracing::info!(
+                    event = Event::TableCreated.as_str(), region = %self.to.region(), account = %tables.account(),
+                    table = %id.table, "created a table that changes came in for"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the row out again on the ETag just written or read. Where that fails, somebody else has written it since.
+    async fn take_out(&self, item: &mut Item) {
+        let id = item.parcel.id.clone();
+        self.to.forget(&id);
+        let Known::Row(etag, _) = &item.known else { return };
+        let condition = Condition::Matches(etag.clone());
+        let operation = Operation::Delete { partition: id.partition.clone(), row: id.row.clone(), condition };
+        if let Err(error) = self.to.store.holding(&id.table, &id.partition).write(&id.table, &operation).await {
+            item.fail(&error.into(), 0);
+        }
+    }
+
+    /// R6 and R10, for a row of which the destination has something newer.
+    async fn settle(&self, item: &mut Item) {
+        if !item.is_open() || item.overtaken {
+            return;
+        }
+        self.to.forget(&item.parcel.id);
+        match self.referee.settle(&self.to, &item.parcel).await {
+            Ok(Disagreement::Superseded) => item.outcome = Some(Outcome::Done(ApplyOutcome::Superseded)),
+            Ok(Disagreement::Lifted) => item.outcome = Some(Outcome::Done(ApplyOutcome::Lifted)),
+            Ok(Disagreement::Quarantined) => item.outcome = Some(Outcome::Done(ApplyOutcome::Quarantined)),
+            Ok(Disagreement::Gone) => item.overtaken = true,
+            Err(error) => item.outcome = Some(Outcome::Failed(error)),
+        }
+    }
+
+    /// A row that the destination refuses for good lies in quarantine, with the reason, and holds nobody up.
+    async fn set_refused_aside(&self, items: &mut [Item]) {
+        for item in items {
+            let Some(Outcome::Refused(error)) = &item.outcome else { continue };
+            let put =
+                self.referee.quarantine.refused_row(&item.parcel.id, &item.parcel.finding, self.to.region(), error);
+            item.outcome = Some(match put.await {
+                Ok(()) => Outcome::Done(ApplyOutcome::Quarantined),
+                Err(error) => Outcome::Failed(error),
+            });
+        }
+    }
+
+    /// Writes the applied log before anything is settled: a row that the log does not name is not delivered yet.
+    async fn tell(&self, items: &mut [Item]) {
+        let told = |item: &Item| matches!(&item.outcome, Some(Outcome::Done(outcome)) if changed(*outcome));
+        let rows: Vec<RowId> = items.iter().filter(|item| told(item)).map(|item| item.parcel.id.clone()).collect();
+        if rows.is_empty() {
+            return;
+        }
+        if let Err(error) = self.to.applied.append(rows).await {
+            for item in items.iter_mut().filter(|item| told(item)) {
+                item.outcome = Some(Outcome::Failed(error.clone()));
+            }
+        }
+    }
+}
+
+/// Whether the destination may hold something that its cache does not have. An equal row counts: the daemon that wrote
+/// it may have died before it told.
+fn changed(outcome: ApplyOutcome) -> bool {
+    matches!(outcome, ApplyOutcome::Inserted | ApplyOutcome::Replaced | ApplyOutcome::Deleted | ApplyOutcome::Equal)
+}
+
+fn is_single_delete(transaction: &Transaction) -> bool {
+    matches!(transaction.operations.as_slice(), [Operation::Delete { .. }])
+}
+
+impl Item {
+    /// What a failed request means for this row.
+    fn fail(&mut self, failure: &TransactionError, position: usize) {
+        match after_failure(failure, position) {
+            AfterFailure::StartOver => self.overtaken = true,
+            AfterFailure::CreateTable => (self.overtaken, self.no_table) = (true, true),
+            AfterFailure::Refused => self.outcome = Some(Outcome::Refused(failure.error.clone())),
+            AfterFailure::Later => self.outcome = Some(Outcome::Failed(failure.error.clone())),
+        }
+    }
+}

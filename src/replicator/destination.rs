@@ -1,0 +1,91 @@
+//! A region that changes are delivered to, and what is remembered of it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+use lru::LruCache;
+use tokio::sync::Semaphore;
+
+use super::applied_sender::AppliedSender;
+use super::health::Health;
+use super::single::Single;
+use super::tombstones::Tombstones;
+use super::{Settings, Tasks};
+use crate::model::{Etag, Region, RowId, TableName, Version, WriterId};
+use crate::runtime::Runtime;
+use crate::stores::RegionStore;
+
+/// Rows whose ETag is remembered per destination: some 20 MiB at the usual length of keys.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+
+/// A destination.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub store: RegionStore,
+    pub tombstones: Tombstones,
+    pub single: Single,
+    pub applied: AppliedSender,
+    pub health: Health,
+    /// Bounds the requests under way to the region.
+    pub permits: Semaphore,
+    etags: Mutex<LruCache<RowId, (Etag, Version)>>,
+    absent: Mutex<BTreeMap<TableName, bool>>,
+}
+
+impl Destination {
+    pub fn new(
+        source: &Region,
+        store: RegionStore,
+        settings: &Settings,
+        writer: WriterId,
+        runtime: &Runtime,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let applied = AppliedSender::start(source.clone(), store.clone(), writer, runtime.clone(), tasks);
+        Arc::new(Self {
+            tombstones: Tombstones::new(store.clone(), settings.tombstone_scan),
+            single: Single::new(store.clone(), writer, settings.settle_window),
+            health: Health::new(source.clone(), store.region().clone()),
+            permits: Semaphore::new(settings.requests_in_flight),
+            etags: Mutex::new(LruCache::new(REMEMBERED)),
+            absent: Mutex::default(),
+            applied,
+            store,
+        })
+    }
+
+    pub fn region(&self) -> &Region {
+        self.store.region()
+    }
+
+    /// What we wrote or read last of a row, so that a steady stream of updates needs no read before the write. It may be
+    /// out of date: the ETag decides.
+    pub fn remembered(&self, id: &RowId) -> Option<(Etag, Version)> {
+        lock(&self.etags).get(id).cloned()
+    }
+
+    pub fn remember(&self, id: &RowId, etag: Etag, version: Version) {
+        lock(&self.etags).put(id.clone(), (etag, version));
+    }
+
+    pub fn forget(&self, id: &RowId) {
+        lock(&self.etags).pop(id);
+    }
+
+    /// Whether a row of this table that we know nothing of is likely to be absent there: as the last ones were.
+    pub fn expects_absent(&self, table: &TableName) -> bool {
+        lock(&self.absent).get(table).copied().unwrap_or(true)
+    }
+
+    pub fn learned_absent(&self, table: &TableName, absent: bool) {
+        let mut known = lock(&self.absent);
+        if known.get(table) != Some(&absent) {
+            known.insert(table.clone(), absent);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,113 @@
+//! R6 and R10: what happens where a destination is newer than what was brought to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::destination::Destination;
+use super::journal::Journal;
+use super::quarantine::Quarantine;
+use super::single::{Settled, Single, Unsettled};
+use crate::batch::Parcel;
+use crate::model::{ClosedList, RowId, Version};
+use crate::resolve::{Finding, Verdict, deliver_delete, deliver_row, from_the_future};
+use crate::runtime::Runtime;
+use crate::stores::StoreError;
+use crate::telemetry::{Event, metrics};
+
+/// How a disagreement ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disagreement {
+    /// The destination's version stands, announced here and applied here.
+    Superseded,
+    /// What stands in a version's own region was lifted above it.
+    Lifted,
+    /// The destination holds a version from the future, which is in quarantine now.
+    Quarantined,
+    /// It was gone at a second look.
+    Gone,
+}
+
+/// Settles rows of which a destination has something newer.
+#[derive(Debug)]
+pub(super) struct Referee {
+    pub here: Single,
+    pub journal: Journal,
+    pub quarantine: Arc<Quarantine>,
+    pub max_clock_skew: Duration,
+    pub runtime: Runtime,
+}
+
+impl Referee {
+    /// Reads the row and its tombstone at the destination anew and settles it by R6 or R10.
+    pub async fn settle(&self, to: &Destination, parcel: &Parcel) -> Result<Disagreement, StoreError> {
+        let id = &parcel.id;
+        let Some(version) = parcel.finding.version() else { return Ok(Disagreement::Gone) };
+        let stand = to.single.stand(id).await?;
+        let there = stand.standing(to.region());
+        let verdict = match &parcel.finding {
+            Finding::Row { .. } => deliver_row(version, to.region(), &there),
+            _ => deliver_delete(version, to.region(), &there),
+        };
+        let settled = match verdict {
+            Verdict::Newer => {
+                let newer = stand.newest(to.region());
+                let newer = match (&newer, &there.tombstone) {
+                    // A row that is older than the tombstone beside it is a delete under way: the delete is what is newer.
+                    (Finding::Row { version: row, .. }, Some(tombstone)) if row < tombstone && row <= version => {
+                        Finding::Deleted(tombstone.clone())
+                    }
+                    _ => newer,
+                };
+                return self.yield_to(to, id, version, newer).await;
+            }
+            Verdict::Lift => to.single.lift(id, version).await,
+            _ => return Ok(Disagreement::Gone),
+        };
+        match settled {
+            Ok(_) => {
+                info!(event = Event::RowLifted.as_str(), region = %to.region(), %version, "a region's own order was kept");
+                Ok(Disagreement::Lifted)
+            }
+            Err(Unsettled::LookAgain) => Ok(Disagreement::Gone),
+            Err(Unsettled::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn yield_to(
+        &self,
+        to: &Destination,
+        id: &RowId,
+        ours: &Version,
+        theirs: Finding,
+    ) -> Result<Disagreement, StoreError> {
+        let Some(winner) = theirs.version().cloned() else { return Ok(Disagreement::Gone) };
+        let clock = self.here.store.holding(&id.table, &id.partition).clock();
+        let now = clock.at(Instant::now()).unwrap_or_else(|| self.runtime.now());
+        if from_the_future(&winner, now, self.max_clock_skew) {
+            warn!(event = Event::VersionFromFuture.as_str(), region = %to.region(), version = %winner,
+                "a destination holds a version from the future");
+            self.quarantine.future_row(id, &winner, Some(to.region())).await?;
+            return Ok(Disagreement::Quarantined);
+        }
+        match self.here.take_over(id, &theirs).await {
+            Ok(Settled::Written) => {
+                self.journal.conflict(to.region(), id, &winner, ours).await?;
+                metrics::conflict(to.region(), &winner.issued_in());
+                info!(event = Event::Conflict.as_str(), destination = %to.region(), table = %id.table, %winner,
+                    loser = %ours, "a destination held a newer version, which stands everywhere now");
+                Ok(Disagreement::Superseded)
+            }
+            Ok(Settled::Had) => Ok(Disagreement::Superseded),
+            Ok(Settled::Lifted) => {
+                info!(event = Event::RowLifted.as_str(), region = %self.here.region(), version = %winner,
+                    "this region's own order was kept");
+                Ok(Disagreement::Lifted)
+            }
+            Err(Unsettled::LookAgain) => Ok(Disagreement::Gone),
+            Err(Unsettled::Failed(error)) => Err(error),
+        }
+    }
+}

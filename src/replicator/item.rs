@@ -1,0 +1,126 @@
+//! One row of a batch on its way to a destination.
+
+use super::tombstones::Tomb;
+use crate::batch::Parcel;
+use crate::model::{Etag, Version};
+use crate::resolve::{Finding, Verdict};
+use crate::stores::{Condition, Operation, StoreError};
+use crate::telemetry::metrics::ApplyOutcome;
+
+/// What became of a parcel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The destination has it, or something newer that finds its own way.
+    Done(ApplyOutcome),
+    /// The look is too old, or others keep writing the row: look again.
+    LookAgain,
+    /// The destination failed; the parcel is tried again.
+    Failed(StoreError),
+    /// The destination refuses this very row.
+    Refused(StoreError),
+}
+
+/// What is known of the row at the destination.
+#[derive(Debug, Clone)]
+pub(super) enum Known {
+    Nothing,
+    Absent,
+    Row(Etag, Version),
+}
+
+impl Known {
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Row(_, version) => Some(version),
+            Self::Nothing | Self::Absent => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    pub parcel: Parcel,
+    pub known: Known,
+    pub tomb: Option<Tomb>,
+    pub verdict: Option<Verdict>,
+    /// It was written in this round.
+    pub written: bool,
+    /// Somebody else was faster in this round.
+    pub overtaken: bool,
+    /// The destination has no such table.
+    pub no_table: bool,
+    pub outcome: Option<Outcome>,
+}
+
+impl Item {
+    pub fn new(parcel: Parcel) -> Self {
+        let outcome = (!parcel.finding.is_deliverable()).then_some(Outcome::LookAgain);
+        Self {
+            parcel,
+            known: Known::Nothing,
+            tomb: None,
+            verdict: None,
+            written: false,
+            overtaken: false,
+            no_table: false,
+            outcome,
+        }
+    }
+
+    /// Whether it still has to be settled.
+    pub fn is_open(&self) -> bool {
+        self.outcome.is_none()
+    }
+
+    /// Whether the tombstone must be known before the verdict: for every delete, and for a put where the row is absent.
+    pub fn needs_tombstone(&self) -> bool {
+        matches!(self.parcel.finding, Finding::Deleted(_)) || matches!(self.known, Known::Absent)
+    }
+
+    /// The conditional write that the verdict asks for.
+    pub fn operation(&self) -> Option<Operation> {
+        let id = &self.parcel.id;
+        match (self.verdict?, &self.parcel.finding, &self.known) {
+            (Verdict::Insert, Finding::Row { body, .. }, _) => Some(Operation::Insert(body.clone())),
+            (Verdict::Replace, Finding::Row { body, .. }, Known::Row(etag, _)) => {
+                Some(Operation::Replace(body.clone(), Condition::Matches(etag.clone())))
+            }
+            (Verdict::Delete { remove: true, .. }, _, Known::Row(etag, _)) => {
+                let condition = Condition::Matches(etag.clone());
+                Some(Operation::Delete { partition: id.partition.clone(), row: id.row.clone(), condition })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a row of this version stands at the destination now, so that its tombstone is to be looked at.
+    pub fn stands_there(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Insert | Verdict::Replace | Verdict::Equal))
+    }
+
+    /// Settles it by its verdict.
+    pub fn done(&mut self) {
+        self.outcome = match self.verdict {
+            Some(Verdict::Insert) => Some(Outcome::Done(ApplyOutcome::Inserted)),
+            Some(Verdict::Replace) => Some(Outcome::Done(ApplyOutcome::Replaced)),
+            Some(Verdict::Equal) => Some(Outcome::Done(ApplyOutcome::Equal)),
+            Some(Verdict::Delete { .. }) => Some(Outcome::Done(ApplyOutcome::Deleted)),
+            // Newer and Lift are settled one by one.
+            Some(Verdict::Newer | Verdict::Lift) | None => None,
+        };
+    }
+
+    /// Makes it ready for another round.
+    pub fn restart(&mut self) {
+        self.known = Known::Nothing;
+        self.tomb = None;
+        self.verdict = None;
+        self.written = false;
+        self.overtaken = false;
+    }
+
+    /// What became of it; what is still open after the last round waits for another look.
+    pub fn finish(self) -> (Parcel, Outcome) {
+        (self.parcel, self.outcome.unwrap_or(Outcome::LookAgain))
+    }
+}

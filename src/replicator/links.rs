@@ -1,0 +1,131 @@
+//! Link state: published in `RelayControl` of both ends, and read back from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::board::StatusBoard;
+use super::destination::Destination;
+use crate::model::{PartitionKey, Region, SystemTable, Time};
+use crate::runtime::Runtime;
+use crate::settle::LinkStatus;
+use crate::stores::{Operation, Query, RegionStore, Scope, StoreError};
+use crate::telemetry::metrics;
+
+/// How often metrics and `/status` are brought up to date; `RelayControl` is written less often.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+
+/// Publishes the state of every link out of this region.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    pub local: RegionStore,
+    pub destinations: Vec<Arc<Destination>>,
+    pub board: Arc<StatusBoard>,
+    pub publish_every: Duration,
+    pub runtime: Runtime,
+}
+
+impl Publisher {
+    /// Publishes until it is stopped, and once more then.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut next_publication = self.runtime.instant();
+        loop {
+            let links = self.links();
+            self.board.set_links(links.clone());
+            self.measure(&links);
+            let now = self.runtime.instant();
+            if now >= next_publication {
+                next_publication = now + self.publish_every;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = self.publish(&links) => {}
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(REFRESH_EVERY) => {}
+            }
+        }
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        let now = self.storage_now();
+        let link = |(consumer, to): (usize, &Arc<Destination>)| {
+            let (last_sync, oldest_waiting, rows) = self.board.of_consumer(consumer);
+            let (state, last_error) = to.health.state();
+            LinkStatus {
+                source: self.local.region().clone(),
+                destination: to.region().clone(),
+                state,
+                last_sync,
+                lag: oldest_waiting.map(|oldest| now.since(oldest)).unwrap_or_default(),
+                backlog_rows: rows as u64,
+                oldest_waiting,
+                last_error,
+                published: self.runtime.now(),
+            }
+        };
+        self.destinations.iter().enumerate().map(link).collect()
+    }
+
+    fn storage_now(&self) -> Time {
+        let clocks = self.local.accounts().iter().filter_map(|account| account.tables.clock().at(Instant::now()));
+        clocks.max().unwrap_or_else(|| self.runtime.now())
+    }
+
+    fn measure(&self, links: &[LinkStatus]) {
+        for link in links {
+            metrics::lag(&link.source, &link.destination, link.lag);
+            metrics::backlog(&link.destination, link.backlog_rows);
+            metrics::link_state(&link.source, &link.destination, link.state);
+            if let Some(time) = link.last_sync {
+                metrics::last_sync(&link.source, &link.destination, time);
+            }
+        }
+        for (account, records) in self.board.snapshot().feed_records {
+            metrics::feed_records(&account, records as u64);
+        }
+    }
+
+    /// Side by side, so that an end that hangs does not keep the others from being told.
+    async fn publish(&self, links: &[LinkStatus]) {
+        let both_ends =
+            links.iter().zip(&self.destinations).flat_map(|(link, to)| [(&self.local, link), (&to.store, link)]);
+        let writes = both_ends.map(|(end, link)| async move {
+            let row = Operation::InsertOrReplace(link.encode());
+            if let Err(error) = end.home().write(&SystemTable::Control.name(), &row).await {
+                // The link's health says it louder; the next publication makes it good.
+                debug!(region = %end.region(), destination = %link.destination, %error, "link state was not published");
+            }
+        });
+        futures::future::join_all(writes).await;
+    }
+}
+
+/// The links that a region's `RelayControl` tells of.
+pub async fn read_links(store: &RegionStore) -> Result<Vec<LinkStatus>, StoreError> {
+    let partition = PartitionKey::from(LinkStatus::PARTITION);
+    let mut query = Query::new(Scope::Partition { partition, from: None, through: None });
+    let mut links = Vec::new();
+    loop {
+        let page = store.home().query(&SystemTable::Control.name(), &query).await?;
+        links.extend(page.rows.iter().filter_map(|row| LinkStatus::decode(&row.body).ok()));
+        query.continuation = page.continuation;
+        if query.continuation.is_none() {
+            return Ok(links);
+        }
+    }
+}
+
+/// The Last Sync Times of every link out of `source`, by destination, as that region published them. `None` for a
+/// destination that has none yet.
+pub(super) async fn last_syncs(source: &RegionStore) -> Result<BTreeMap<Region, Option<Time>>, StoreError> {
+    let links = read_links(source).await?.into_iter().filter(|link| link.source == *source.region());
+    Ok(links.map(|link| (link.destination, link.last_sync)).collect())
+}

@@ -1,0 +1,148 @@
+//! The queue form: messages become records with their tombstones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::health::Backoff;
+use super::quarantine::{Quarantine, check};
+use super::single::{Single, Unsettled, raise};
+use super::tombstones::Tombstones;
+use crate::feed::{Shard, decode_message, encode_change, split};
+use crate::model::{Change, ClosedList, RowId, SystemTable, Tombstone};
+use crate::runtime::Runtime;
+use crate::stores::{ErrorKind, Message, Operation, Queue, RegionStore, StoreError, Tables};
+use crate::telemetry::Event;
+use crate::topology::TableFilter;
+
+/// Azure: at most 32 messages a receive.
+const MESSAGES: u8 = 32;
+/// How long a received message is hidden from a second daemon.
+const HIDDEN: Duration = Duration::from_secs(60);
+/// How often a tombstone that others keep raising is tried.
+const ATTEMPTS: usize = 8;
+
+/// Reads the queue of one account.
+#[derive(Debug)]
+pub(super) struct QueueReader {
+    pub tables: Arc<dyn Tables>,
+    pub queue: Arc<dyn Queue>,
+    pub region: RegionStore,
+    pub single: Single,
+    pub tombstones: Tombstones,
+    pub quarantine: Arc<Quarantine>,
+    pub filter: TableFilter,
+    pub max_clock_skew: Duration,
+    pub poll_busy: Duration,
+    pub poll_idle: Duration,
+    pub backoff: Backoff,
+    pub runtime: Runtime,
+}
+
+impl QueueReader {
+    /// Reads until it is stopped. A message under way then comes back when its time is up.
+    pub async fn run(mut self: Box<Self>, stop: CancellationToken) {
+        let (mut wait, mut failing) = (self.poll_busy, false);
+        loop {
+            let result = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                result = self.round() => result,
+            };
+            wait = match result {
+                Ok(0) => (wait * 2).min(self.poll_idle),
+                Ok(_) => self.poll_busy,
+                Err(error) => {
+                    if !failing {
+                        warn!(event = Event::QueueFailing.as_str(), account = %self.tables.account(), %error,
+                            "the queue of changes fails; trying again");
+                    }
+                    failing = true;
+                    self.backoff.next(&self.runtime, error.retry_after)
+                }
+            };
+            if !self.backoff.is_failing() || wait <= self.poll_idle {
+                failing &= self.backoff.is_failing();
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Receives once; says how many messages there were.
+    async fn round(&mut self) -> Result<usize, StoreError> {
+        let messages = self.queue.receive(MESSAGES, HIDDEN).await?;
+        self.backoff.reset();
+        for message in &messages {
+            match self.take(message).await {
+                Ok(()) => self.queue.delete(message).await?,
+                // Others keep writing these rows: the message comes back.
+                Err(Unsettled::LookAgain) => {}
+                Err(Unsettled::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(messages.len())
+    }
+
+    async fn take(&self, message: &Message) -> Result<(), Unsettled> {
+        let now = self.tables.clock().at(self.runtime.instant()).unwrap_or_else(|| self.runtime.now());
+        let checked = decode_message(&message.text).and_then(|change| {
+            check(&change, &self.filter, now, self.max_clock_skew)?;
+            Ok(change)
+        });
+        match checked {
+            Ok(change) => self.announce(&change).await,
+            Err(why) => Ok(self.quarantine.message(self.tables.account(), &message.text, &why).await?),
+        }
+    }
+
+    /// The records, with their tombstones beside them, then the deletes enforced here (R5): a delete that comes by queue
+    /// has been done already, so a row that stands again at an older version is one that must go.
+    async fn announce(&self, change: &Change) -> Result<(), Unsettled> {
+        let unencodable = |error: crate::feed::EncodeError| StoreError::new(ErrorKind::Invalid, error.to_string());
+        let (parts, bodies) = (split(change).map_err(unencodable)?, encode_change(change).map_err(unencodable)?);
+        for (part, body) in parts.iter().zip(bodies) {
+            self.insert(part, Operation::Insert(body)).await?;
+        }
+        for (id, _) in change.rows().filter(|(_, delete)| *delete) {
+            self.single.enforce_delete(&id, &change.version).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert(&self, part: &Change, record: Operation) -> Result<(), Unsettled> {
+        let shard = Shard::of(&part.table, &part.partition).partition();
+        // The rows' account, which need not be the one whose queue the message came by.
+        let tables = self.region.holding(&part.table, &part.partition);
+        let mut record = Some(record);
+        for _ in 0..ATTEMPTS {
+            let deleted: Vec<RowId> = part.rows().filter(|(_, delete)| *delete).map(|(id, _)| id).collect();
+            let there = self.tombstones.of_rows(&deleted.iter().collect::<Vec<_>>()).await?;
+            let raises = deleted.into_iter().filter_map(|id| {
+                let tomb = there.get(&id);
+                raise(&Tombstone { id: id.clone(), version: part.version.clone() }, tomb)
+            });
+            let operations: Vec<Operation> = record.iter().cloned().chain(raises).collect();
+            if operations.is_empty() {
+                return Ok(());
+            }
+            match tables.transact(&SystemTable::Feed.name(), &shard, &operations).await {
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.error.kind == ErrorKind::AlreadyExists && failure.index == Some(0) => {
+                    // The message came twice: its record stands already.
+                    record = None;
+                }
+                Err(failure) => match Unsettled::from(failure) {
+                    Unsettled::LookAgain => {}
+                    failed => return Err(failed),
+                },
+            }
+        }
+        Err(Unsettled::LookAgain)
+    }
+}

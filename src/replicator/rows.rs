@@ -1,0 +1,84 @@
+//! Reading rows by their keys, in as few requests as they can be had.
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+
+use super::gather::gather_all;
+use crate::model::{PartitionKey, Row, RowId, RowKey, TableName};
+use crate::stores::{ErrorKind, Query, RegionStore, StoreError, Tables};
+
+/// One row; a table that is not there holds no rows.
+pub(super) async fn read_row(store: &RegionStore, id: &RowId) -> Result<Option<Row>, StoreError> {
+    none_where_no_table(store.holding(&id.table, &id.partition).get(&id.table, &id.partition, &id.row).await)
+}
+
+fn none_where_no_table<T>(result: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match result {
+        Err(error) if error.kind == ErrorKind::NoTable => Ok(None),
+        other => other,
+    }
+}
+
+/// Many rows: those of one partition by one bounded range, single ones by point reads. `or` over keys would be a
+/// partition scan at the server.
+///
+/// The result has an entry for every row that is present, and for none that is absent.
+pub(super) async fn read_rows(store: &RegionStore, ids: &[&RowId]) -> Result<BTreeMap<RowId, Row>, StoreError> {
+    let mut partitions: BTreeMap<(&TableName, &PartitionKey), Vec<&RowKey>> = BTreeMap::new();
+    for id in ids {
+        partitions.entry((&id.table, &id.partition)).or_default().push(&id.row);
+    }
+    let mut reads: Vec<BoxFuture<'_, Result<_, StoreError>>> = Vec::new();
+    for ((table, partition), mut keys) in partitions {
+        keys.sort();
+        keys.dedup();
+        reads.push(Box::pin(async move {
+            let tables = store.holding(table, partition).as_ref();
+            Ok((table, partition, read_partition(tables, table, partition, &keys).await?))
+        }));
+    }
+    let mut found = BTreeMap::new();
+    for (table, partition, rows) in gather_all(reads).await? {
+        for row in rows {
+            found.insert(RowId::new(table.clone(), partition.clone(), row.body.row().clone()), row);
+        }
+    }
+    Ok(found)
+}
+
+/// `keys` are sorted and distinct.
+async fn read_partition(
+    tables: &dyn Tables,
+    table: &TableName,
+    partition: &PartitionKey,
+    keys: &[&RowKey],
+) -> Result<Vec<Row>, StoreError> {
+    let (mut rows, mut rest) = (Vec::with_capacity(keys.len()), keys);
+    // Servers order keys by UTF-16 unit and we by byte; the two agree on ASCII.
+    if let [first, .., last] = keys
+        && keys.iter().all(|key| key.as_str().is_ascii())
+    {
+        // Rows between the keys come along. Beyond a few for each key, points are cheaper than the next page.
+        let most = (keys.len() * 4).clamp(16, 1_000) as u16;
+        let query = Query::rows(partition.clone(), (*first).clone(), (*last).clone());
+        let query = Query { top: Some(most), ..query };
+        let page = match tables.query(table, &query).await {
+            Err(error) if error.kind == ErrorKind::NoTable => return Ok(rows),
+            page => page?,
+        };
+        let reached = page.rows.last().map(|row| row.body.row().clone());
+        rest = match (&page.continuation, &reached) {
+            (None, _) => &[],
+            (Some(_), None) => keys,
+            (Some(_), Some(reached)) => &keys[keys.partition_point(|key| *key <= reached)..],
+        };
+        rows.extend(page.rows.into_iter().filter(|row| keys.binary_search(&row.body.row()).is_ok()));
+    }
+    let mut points: Vec<BoxFuture<'_, _>> = Vec::new();
+    for key in rest {
+        points.push(Box::pin(async move { none_where_no_table(tables.get(table, partition, key).await) }));
+    }
+    rows.extend(gather_all(points).await?.into_iter().flatten());
+    Ok(rows)
+}

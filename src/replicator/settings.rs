@@ -1,0 +1,97 @@
+//! How the line is tuned, and what it is made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::Limits;
+use crate::cache::KeyTemplate;
+use crate::runtime::Runtime;
+use crate::stores::{Cache, RegionStore};
+use crate::topology::TableFilter;
+
+/// How the line is tuned. The defaults are the configuration's defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a write may be under way after its announcement (R1).
+    pub settle_window: Duration,
+    /// How far ahead of the storage clock a version may lie (R7).
+    pub max_clock_skew: Duration,
+    /// Wait between two reads of a shard that had something new.
+    pub poll_busy: Duration,
+    /// Longest wait between two reads of a shard while its account is busy.
+    pub poll_active: Duration,
+    /// Longest wait between two reads of a shard while nothing happens.
+    pub poll_idle: Duration,
+    /// How soon to look again for a write that was announced and not seen; doubles each time.
+    pub look_first_retry: Duration,
+    /// The longest wait between two such looks.
+    pub look_last_retry: Duration,
+    /// Most open records of one shard in memory; more stay in the feed until there is room.
+    pub max_open_records: usize,
+    /// Most requests under way to one region at a time.
+    pub requests_in_flight: usize,
+    /// Most rows and bytes that one batch takes to a consumer.
+    pub batch: Limits,
+    /// Most bytes of row bodies that wait for one consumer in memory; beyond it only keys wait, and rows are read again.
+    pub body_budget: usize,
+    /// Most tombstones of a shard that one range read takes in, up to 1,000; a shard with more is read by point or by
+    /// partition.
+    pub tombstone_scan: u16,
+    /// How often link state is published.
+    pub publish_every: Duration,
+    /// How often quarantine is counted and versions from the future are tried again.
+    pub sweep_every: Duration,
+    /// First wait after a failed delivery; doubles each time, with full jitter.
+    pub backoff_first: Duration,
+    /// Longest wait after a failed delivery.
+    pub backoff_last: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            settle_window: Duration::from_secs(60),
+            max_clock_skew: Duration::from_secs(60),
+            poll_busy: Duration::from_millis(20),
+            poll_active: Duration::from_millis(100),
+            poll_idle: Duration::from_millis(1_200),
+            look_first_retry: Duration::from_millis(15),
+            look_last_retry: Duration::from_secs(2),
+            max_open_records: 16_384,
+            requests_in_flight: 64,
+            batch: Limits { rows: 500, bytes: 4 * 1_024 * 1_024 },
+            body_budget: 16 * 1_024 * 1_024,
+            tombstone_scan: 1_000,
+            publish_every: Duration::from_secs(5),
+            sweep_every: Duration::from_secs(30),
+            backoff_first: Duration::from_millis(100),
+            backoff_last: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A region's cache and its keys.
+#[derive(Debug, Clone)]
+pub struct CacheSetup {
+    /// Where refreshes go.
+    pub cache: Arc<dyn Cache>,
+    /// Which key a row has.
+    pub keys: KeyTemplate,
+}
+
+/// What a line is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// The region whose feed is read.
+    pub local: RegionStore,
+    /// The other regions.
+    pub destinations: Vec<RegionStore>,
+    /// This region's cache, where it has one.
+    pub cache: Option<CacheSetup>,
+    /// Which tables are replicated.
+    pub tables: TableFilter,
+    /// How it is tuned.
+    pub settings: Settings,
+    /// Clock and randomness.
+    pub runtime: Runtime,
+}

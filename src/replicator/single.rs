@@ -1,0 +1,284 @@
+//! Writing one row of a region by the protocol: what the rules ask for when two regions disagree.
+//!
+//! The batch path of [`deliver`](super::deliver) does the common work; whatever it finds newer than what it brings comes
+//! here, row by row: R6 (take over what the destination has), R10 (lift what stands), and R5 where a delete is enforced in
+//! its own region.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::rows::read_row;
+use super::tombstones::{Tomb, Tombstones};
+use crate::feed::{Shard, decode_record, encode_relayed_nth, encode_tombstone};
+use crate::model::{Change, PartitionKey, Region, Row, RowBody, RowId, SystemTable, Tombstone, Version, WriterId};
+use crate::resolve::{Finding, Freshness, Standing, Verdict, deliver_delete, deliver_row};
+use crate::stores::{Condition, ErrorKind, Operation, RegionStore, Remedy, StoreError, TransactionError};
+
+/// How often a row that others keep writing is tried before it is left for the next look.
+const ATTEMPTS: usize = 8;
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It was written here.
+    Written,
+    /// The region had this or something newer.
+    Had,
+    /// What stood was lifted above it (R10).
+    Lifted,
+}
+
+/// Why a row could not be settled.
+#[derive(Debug)]
+pub(super) enum Unsettled {
+    /// Others kept writing it, or the look it rests on is too old (R9): look again.
+    LookAgain,
+    /// The store failed.
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Unsettled {
+    fn from(error: StoreError) -> Self {
+        if error.remedy() == Remedy::StartOver { Self::LookAgain } else { Self::Failed(error) }
+    }
+}
+
+impl From<TransactionError> for Unsettled {
+    fn from(failure: TransactionError) -> Self {
+        failure.error.into()
+    }
+}
+
+/// What stands of a row, with what it takes to write over it.
+#[derive(Debug)]
+pub(super) struct Stand {
+    pub row: Option<Row>,
+    pub tomb: Option<Tomb>,
+}
+
+impl Stand {
+    pub fn standing(&self, region: &Region) -> Standing {
+        Standing {
+            row: self.row.as_ref().map(|row| row.version(region)),
+            tombstone: self.tomb.as_ref().and_then(|tomb| tomb.version.clone()),
+        }
+    }
+
+    /// The newest of it, as a finding.
+    pub fn newest(&self, region: &Region) -> Finding {
+        match (&self.row, self.tomb.as_ref().and_then(|tomb| tomb.version.clone())) {
+            (Some(row), _) => {
+                let version = row.version(region);
+                Finding::Row { body: row.body.stamped(&version), version }
+            }
+            (None, Some(version)) => Finding::Deleted(version),
+            (None, None) => Finding::Nothing,
+        }
+    }
+}
+
+/// Writes single rows of one region.
+#[derive(Debug)]
+pub(super) struct Single {
+    pub store: RegionStore,
+    tombstones: Tombstones,
+    writer: WriterId,
+    fresh: Freshness,
+}
+
+impl Single {
+    pub fn new(store: RegionStore, writer: WriterId, settle_window: Duration) -> Self {
+        let tombstones = Tombstones::new(store.clone(), 1);
+        Self { store, tombstones, writer, fresh: Freshness::new(settle_window) }
+    }
+
+    pub fn region(&self) -> &Region {
+        self.store.region()
+    }
+
+    /// What stands: the row first, then its tombstone.
+    pub async fn stand(&self, id: &RowId) -> Result<Stand, StoreError> {
+        Ok(Stand { row: read_row(&self.store, id).await?, tomb: self.tombstones.of_row(id).await? })
+    }
+
+    /// Takes over what another region has: announced here first, so that every other region gets it too, then applied
+    /// under R4, R5 and R10.
+    pub async fn take_over(&self, id: &RowId, finding: &Finding) -> Result<Settled, Unsettled> {
+        for _ in 0..ATTEMPTS {
+            let began = Instant::now();
+            let stand = self.stand(id).await?;
+            let there = stand.standing(self.region());
+            let done = match finding {
+                Finding::Row { version, body } => match deliver_row(version, self.region(), &there) {
+                    Verdict::Equal | Verdict::Newer => Ok(Settled::Had),
+                    Verdict::Lift => self.lift(id, version).await,
+                    _ => self.put(id, version, body, &stand, began).await,
+                },
+                Finding::Deleted(version) => match deliver_delete(version, self.region(), &there) {
+                    Verdict::Delete { raise: false, remove: false } | Verdict::Newer => Ok(Settled::Had),
+                    Verdict::Lift => self.lift(id, version).await,
+                    _ => self.delete(id, version, &stand, began).await,
+                },
+                Finding::Nothing | Finding::Future(_) => Ok(Settled::Had),
+            };
+            match done {
+                Err(Unsettled::LookAgain) => {}
+                done => return done,
+            }
+        }
+        Err(Unsettled::LookAgain)
+    }
+
+    async fn put(
+        &self,
+        id: &RowId,
+        version: &Version,
+        body: &RowBody,
+        stand: &Stand,
+        began: Instant,
+    ) -> Result<Settled, Unsettled> {
+        self.announce(id, version).await?;
+        self.check(began)?;
+        let tables = self.store.holding(&id.table, &id.partition);
+        let operation = match &stand.row {
+            None => Operation::Insert(body.clone()),
+            Some(row) => Operation::Replace(body.clone(), Condition::Matches(row.etag.clone())),
+        };
+        let etag = match tables.write(&id.table, &operation).await {
+            Err(error) if error.kind == ErrorKind::NoTable => {
+                tables.create_table(&id.table).await?;
+                tables.write(&id.table, &operation).await?
+            }
+            written => written?,
+        };
+        let tomb = self.tombstones.of_row(id).await?.and_then(|tomb| tomb.version);
+        if let (Some(deleted), Some(etag)) = (tomb, etag)
+            && deleted > *version
+        {
+            // A delete came between: the row goes again, and the loop finds the newer tombstone.
+            self.remove(id, Condition::Matches(etag)).await?;
+            return Err(Unsettled::LookAgain);
+        }
+        Ok(Settled::Written)
+    }
+
+    async fn delete(&self, id: &RowId, version: &Version, stand: &Stand, began: Instant) -> Result<Settled, Unsettled> {
+        self.check(began)?;
+        self.announce_delete(id, version, stand.tomb.as_ref()).await?;
+        if let Some(row) = &stand.row {
+            self.check(began)?;
+            self.remove(id, Condition::Matches(row.etag.clone())).await?;
+        }
+        Ok(Settled::Written)
+    }
+
+    /// R10: gives what stands a version of this region one tick above `floor`: announced, then stamped on its ETag.
+    pub async fn lift(&self, id: &RowId, floor: &Version) -> Result<Settled, Unsettled> {
+        for _ in 0..ATTEMPTS {
+            let stand = self.stand(id).await?;
+            let above = floor.above(self.region(), self.writer);
+            let lifted = match (&stand.row, &stand.tomb) {
+                (Some(row), _) if row.version(self.region()) >= *floor => return Ok(Settled::Had),
+                (Some(row), _) => {
+                    self.announce(id, &above).await?;
+                    let body = row.body.stamped(&above);
+                    let operation = Operation::Replace(body, Condition::Matches(row.etag.clone()));
+                    let tables = self.store.holding(&id.table, &id.partition);
+                    tables.write(&id.table, &operation).await.map(drop).map_err(Unsettled::from)
+                }
+                (None, Some(tomb)) if tomb.version.as_ref().is_some_and(|version| version >= floor) => {
+                    return Ok(Settled::Had);
+                }
+                (None, Some(tomb)) => self.announce_delete(id, &above, Some(tomb)).await,
+                // Absent without a tombstone is R4's business.
+                (None, None) => return Err(Unsettled::LookAgain),
+            };
+            match lifted {
+                Ok(()) => return Ok(Settled::Lifted),
+                Err(Unsettled::LookAgain) => {}
+                Err(failed) => return Err(failed),
+            }
+        }
+        Err(Unsettled::LookAgain)
+    }
+
+    /// Enforces a delete that was announced after it had been done (the queue form): R5 in its own region.
+    pub async fn enforce_delete(&self, id: &RowId, version: &Version) -> Result<(), Unsettled> {
+        for _ in 0..ATTEMPTS {
+            let row = read_row(&self.store, id).await?;
+            let Some(row) = row.filter(|row| row.version(self.region()) < *version) else { return Ok(()) };
+            match self.remove(id, Condition::Matches(row.etag)).await {
+                Err(Unsettled::LookAgain) => {}
+                done => return done,
+            }
+        }
+        Err(Unsettled::LookAgain)
+    }
+
+    async fn remove(&self, id: &RowId, condition: Condition) -> Result<(), Unsettled> {
+        let operation = Operation::Delete { partition: id.partition.clone(), row: id.row.clone(), condition };
+        match self.store.holding(&id.table, &id.partition).write(&id.table, &operation).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Announces a put by a daemon. A record of the same row and version that stands already will do.
+    async fn announce(&self, id: &RowId, version: &Version) -> Result<(), Unsettled> {
+        let body = self.free_record(id, version, false).await?;
+        let Some(body) = body else { return Ok(()) };
+        let tables = self.store.holding(&id.table, &id.partition);
+        match tables.write(&SystemTable::Feed.name(), &Operation::Insert(body)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A record body whose key is free, or `None` where this very change is announced already.
+    async fn free_record(&self, id: &RowId, version: &Version, delete: bool) -> Result<Option<RowBody>, StoreError> {
+        let (puts, deletes) = if delete { (vec![], vec![id.row.clone()]) } else { (vec![id.row.clone()], vec![]) };
+        let (table, partition) = (id.table.clone(), id.partition.clone());
+        let change = Change { table, partition, puts, deletes, version: version.clone(), base: None };
+        let tables = self.store.holding(&id.table, &id.partition);
+        let shard: PartitionKey = Shard::of(&id.table, &id.partition).partition();
+        for n in 0..ATTEMPTS {
+            let body = encode_relayed_nth(&change, n);
+            match tables.get(&SystemTable::Feed.name(), &shard, body.row()).await? {
+                None => return Ok(Some(body)),
+                Some(taken) if decode_record(&taken).is_ok_and(|record| record.change == change) => return Ok(None),
+                Some(_) => {}
+            }
+        }
+        Err(StoreError::new(ErrorKind::AlreadyExists, format!("{ATTEMPTS} other records stand at version {version}")))
+    }
+
+    /// Announces a delete and raises the tombstone, in one transaction.
+    async fn announce_delete(&self, id: &RowId, version: &Version, tomb: Option<&Tomb>) -> Result<(), Unsettled> {
+        let mut operations = Vec::with_capacity(2);
+        operations.extend(self.free_record(id, version, true).await?.map(Operation::Insert));
+        operations.extend(raise(&Tombstone { id: id.clone(), version: version.clone() }, tomb));
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let tables = self.store.holding(&id.table, &id.partition);
+        let shard = Shard::of(&id.table, &id.partition).partition();
+        tables.transact(&SystemTable::Feed.name(), &shard, &operations).await?;
+        Ok(())
+    }
+
+    fn check(&self, began: Instant) -> Result<(), Unsettled> {
+        if self.fresh.allows(began, Instant::now()) { Ok(()) } else { Err(Unsettled::LookAgain) }
+    }
+}
+
+/// The write that raises a tombstone, or none where it stands as high already. A tombstone is never lowered.
+pub(super) fn raise(tombstone: &Tombstone, there: Option<&Tomb>) -> Option<Operation> {
+    let body = encode_tombstone(tombstone);
+    match there {
+        None => Some(Operation::Insert(body)),
+        Some(tomb) if tomb.version.as_ref().is_some_and(|version| *version >= tombstone.version) => None,
+        Some(tomb) => Some(Operation::Replace(body, Condition::Matches(tomb.etag.clone()))),
+    }
+}

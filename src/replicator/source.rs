@@ -1,0 +1,150 @@
+//! One account of this region as its carriers use it: read records, look at rows, end records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::look::look;
+use super::quarantine::{Quarantine, admissible};
+use super::tombstones::Tombstones;
+use crate::feed::{Record, Shard, decode_record, record_prefix};
+use crate::model::{AccountName, Etag, Row, RowId, RowKey, SystemTable, Time};
+use crate::resolve::Finding;
+use crate::runtime::Runtime;
+use crate::settle::{DueLook, Looked};
+use crate::stores::{Condition, Continuation, ErrorKind, Operation, Query, RegionStore, Scope, StoreError, Tables};
+use crate::topology::TableFilter;
+
+/// An account whose feed is read.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub tables: Arc<dyn Tables>,
+    pub region: RegionStore,
+    pub tombstones: Tombstones,
+    pub quarantine: Arc<Quarantine>,
+    pub filter: TableFilter,
+    pub max_clock_skew: Duration,
+    pub runtime: Runtime,
+}
+
+/// A page of records.
+#[derive(Debug)]
+pub(super) struct PageRead {
+    pub records: Vec<Record>,
+    pub continuation: Option<Continuation>,
+    /// Everything malformed on it is in quarantine.
+    pub clean: bool,
+}
+
+impl Source {
+    pub fn account(&self) -> &AccountName {
+        self.tables.account()
+    }
+
+    /// The storage server's clock at `now`, or a little before.
+    pub fn storage_now(&self, now: Instant) -> Option<Time> {
+        self.tables.clock().at(now)
+    }
+
+    fn storage_now_or_ours(&self) -> Time {
+        self.storage_now(self.runtime.instant()).unwrap_or_else(|| self.runtime.now())
+    }
+
+    /// One page of the shard's records, from those of time `from` on. What is malformed goes to quarantine whole; what
+    /// cannot be put there now stays in the feed for the next pass.
+    pub async fn read(
+        &self,
+        shard: Shard,
+        from: Option<Time>,
+        continuation: Option<Continuation>,
+    ) -> Result<PageRead, StoreError> {
+        let mut query = Query { continuation, ..Query::prefix(shard.partition(), record_prefix()) };
+        if let (Some(time), Scope::Partition { from, .. }) = (from, &mut query.scope) {
+            *from = Some(RowKey::new(format!("{}{time}", record_prefix())));
+        }
+        let page = self.tables.query(&SystemTable::Feed.name(), &query).await?;
+        let (mut records, mut clean) = (Vec::with_capacity(page.rows.len()), true);
+        for row in page.rows {
+            let checked = decode_record(&row).and_then(|record| {
+                admissible(&record, &self.filter, self.storage_now_or_ours(), self.max_clock_skew).map(|()| record)
+            });
+            match checked {
+                Ok(record) => records.push(record),
+                Err(why) => {
+                    let aside = match self.quarantine.record(self.account(), &row, &why).await {
+                        Ok(()) => self.remove(&row).await,
+                        failed => failed,
+                    };
+                    if let Err(error) = aside {
+                        tracing::debug!(%shard, %error, "a malformed record could not be put aside yet");
+                        clean = false;
+                    }
+                }
+            }
+        }
+        Ok(PageRead { records, continuation: page.continuation, clean })
+    }
+
+    async fn remove(&self, row: &Row) -> Result<(), StoreError> {
+        let gone = Operation::Delete {
+            partition: row.body.partition().clone(),
+            row: row.body.row().clone(),
+            condition: Condition::Matches(row.etag.clone()),
+        };
+        match self.tables.write(&SystemTable::Feed.name(), &gone).await {
+            Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at rows. A version from the future goes to quarantine before the look is told of (R7).
+    pub async fn look(&self, due: &[DueLook]) -> Result<Vec<Looked>, StoreError> {
+        let began = self.runtime.instant();
+        let began_storage = self.storage_now(began);
+        let ids: Vec<&RowId> = due.iter().map(|due| &due.row).collect();
+        let future = Some((self.storage_now_or_ours(), self.max_clock_skew));
+        let findings = look(&self.region, &self.tombstones, &ids, future).await?;
+        for (due, finding) in due.iter().zip(&findings) {
+            if let Finding::Future(version) = finding {
+                self.quarantine.future_row(&due.row, version, None).await?;
+            }
+        }
+        let looked = due.iter().zip(findings).map(|(due, finding)| Looked {
+            row: due.row.clone(),
+            look: due.look,
+            began,
+            began_storage,
+            finding,
+        });
+        Ok(looked.collect())
+    }
+
+    /// Deletes records that have ended. The highest version is first in the transaction and, where the transaction fails
+    /// because somebody else ended one of them, first on its own: a lower one never goes before a higher one.
+    pub async fn end(&self, shard: Shard, ending: &[(RowKey, Etag)]) -> Result<(), StoreError> {
+        let feed = SystemTable::Feed.name();
+        let operations: Vec<Operation> = ending
+            .iter()
+            .map(|(key, etag)| Operation::Delete {
+                partition: shard.partition(),
+                row: key.clone(),
+                condition: Condition::Matches(etag.clone()),
+            })
+            .collect();
+        let gone = |error: &StoreError| matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition);
+        if operations.len() > 1 {
+            match self.tables.transact(&feed, &shard.partition(), &operations).await {
+                Err(failure) if gone(&failure.error) => {}
+                result => return result.map(drop).map_err(|failure| failure.error),
+            }
+        }
+        for operation in &operations {
+            match self.tables.write(&feed, operation).await {
+                Err(error) if !gone(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

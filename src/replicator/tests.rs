@@ -1,0 +1,356 @@
+//! The line on memory stores, in virtual time.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::feed::{decode_record, encode_change, encode_tombstone, is_record_key};
+use crate::model::*;
+use crate::stores::memory::{Faults, MemoryTables};
+use crate::stores::{Condition, ErrorKind, Operation, Query, Scope, Tables};
+use crate::topology::TableFilter;
+
+struct World {
+    stores: Vec<Arc<MemoryTables>>,
+    regions: Vec<RegionStore>,
+    runtime: Runtime,
+    stops: Vec<CancellationToken>,
+    boards: Vec<Arc<StatusBoard>>,
+    clocks: Vec<HybridClock>,
+}
+
+use crate::runtime::Runtime;
+
+const NAMES: [&str; 3] = ["east", "north", "west"];
+
+fn table() -> TableName {
+    TableName::new("orders").unwrap()
+}
+
+impl World {
+    async fn new(regions: usize) -> Self {
+        let runtime = Runtime::simulated(Time::from_unix_seconds(1_700_000_000), 7);
+        let mut world =
+            Self { stores: vec![], regions: vec![], runtime, stops: vec![], boards: vec![], clocks: vec![] };
+        for name in &NAMES[..regions] {
+            let region = Region::new(name).unwrap();
+            let account = AccountName::new("one").unwrap();
+            let store = MemoryTables::new(region.clone(), account, world.runtime.clone());
+            store.faults().set_latency(Duration::from_millis(5), Duration::ZERO);
+            let tables: Arc<dyn Tables> = store.clone();
+            let accounts = vec![crate::stores::Account { tables, queue: None }];
+            world.clocks.push(HybridClock::new(region.clone(), world.runtime.writer_id(), Duration::from_secs(60)));
+            let region = RegionStore::new(region, accounts);
+            create_missing(&region).await.unwrap();
+            store.create_table(&table()).await.unwrap();
+            world.stores.push(store);
+            world.regions.push(region);
+        }
+        world
+    }
+
+    fn start(&mut self, settings: &Settings) {
+        for n in 0..self.regions.len() {
+            self.start_one(n, settings);
+        }
+    }
+
+    fn start_one(&mut self, n: usize, settings: &Settings) {
+        let stop = CancellationToken::new();
+        let replicator = Replicator::new(Setup {
+            local: self.regions[n].clone(),
+            destinations: self.regions.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, r)| r.clone()).collect(),
+            cache: None,
+            tables: TableFilter::Every,
+            settings: settings.clone(),
+            runtime: self.runtime.clone(),
+        });
+        self.boards.push(replicator.status());
+        self.stops.push(stop.clone());
+        #[expect(clippy::disallowed_methods, reason = "the test's world is the supervisor")]
+        tokio::spawn(async move { replicator.run(stop).await.expect("the line runs until it is stopped") });
+    }
+
+    fn version(&mut self, n: usize) -> Version {
+        let now = self.runtime.now();
+        self.clocks[n].issue(now, None).unwrap()
+    }
+
+    async fn announce(&self, n: usize, partition: &str, puts: &[&str], deletes: &[&str], version: &Version) {
+        let keys = |names: &[&str]| names.iter().map(|name| RowKey::from(*name)).collect();
+        let change = Change {
+            table: table(),
+            partition: partition.into(),
+            puts: keys(puts),
+            deletes: keys(deletes),
+            version: version.clone(),
+            base: None,
+        };
+        let feed = SystemTable::Feed.name();
+        let mut operations: Vec<_> = encode_change(&change).unwrap().into_iter().map(Operation::Insert).collect();
+        for (id, _) in change.rows().filter(|(_, delete)| *delete) {
+            let tombstone = encode_tombstone(&Tombstone { id, version: version.clone() });
+            let there = self.stores[n].get(&feed, tombstone.partition(), tombstone.row()).await.unwrap();
+            operations.push(match there {
+                Some(row) => Operation::Replace(tombstone, Condition::Matches(row.etag)),
+                None => Operation::Insert(tombstone),
+            });
+        }
+        let shard = operations[0].partition().clone();
+        self.stores[n].transact(&feed, &shard, &operations).await.unwrap();
+    }
+
+    fn body(partition: &str, row: &str, value: &str, version: &Version) -> RowBody {
+        RowBody::builder(&partition.into(), &row.into()).string("Value", value).finish().stamped(version)
+    }
+
+    async fn put(&mut self, n: usize, partition: &str, row: &str, value: &str) -> Version {
+        let version = self.version(n);
+        self.announce(n, partition, &[row], &[], &version).await;
+        let body = Self::body(partition, row, value, &version);
+        self.stores[n].write(&table(), &Operation::InsertOrReplace(body)).await.unwrap();
+        version
+    }
+
+    async fn delete(&mut self, n: usize, partition: &str, row: &str) -> Version {
+        let version = self.version(n);
+        self.announce(n, partition, &[], &[row], &version).await;
+        let gone = Operation::Delete { partition: partition.into(), row: row.into(), condition: Condition::Present };
+        match self.stores[n].write(&table(), &gone).await {
+            Err(error) if error.kind != ErrorKind::NotFound => panic!("{error}"),
+            _ => version,
+        }
+    }
+
+    fn faults(&self, n: usize) -> Faults {
+        self.stores[n].faults()
+    }
+
+    /// Waits until no record is left anywhere.
+    async fn settle(&self, within: Duration) {
+        let deadline = self.runtime.instant() + within;
+        loop {
+            let open: usize = self.stores.iter().map(|store| records(store).len()).sum();
+            if open == 0 {
+                return;
+            }
+            let left: Vec<_> = self.stores.iter().map(|store| records(store)).collect();
+            assert!(self.runtime.instant() < deadline, "records are left: {left:?}");
+            tokio::time::advance(Duration::from_millis(50)).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn contents(&self, n: usize) -> Vec<RowBody> {
+        self.stores[n].snapshot(&table()).into_iter().map(|row| row.body).collect()
+    }
+
+    fn assert_equal(&self) {
+        for n in 1..self.stores.len() {
+            assert_eq!(self.contents(0), self.contents(n), "{} and {} differ", NAMES[0], NAMES[n]);
+        }
+    }
+}
+
+fn records(store: &MemoryTables) -> Vec<Row> {
+    let feed = store.snapshot(&SystemTable::Feed.name());
+    feed.into_iter().filter(|row| is_record_key(row.body.row())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_in_every_other_region_and_its_record_ends_at_once() {
+    let mut world = World::new(3).await;
+    world.start(&Settings::default());
+    let version = world.put(0, "p", "it's", "1").await;
+    world.settle(Duration::from_secs(3)).await;
+    world.assert_equal();
+    assert_eq!(world.contents(2)[0].version(), Some(&version));
+    let applied = world.stores[1].snapshot(&SystemTable::Applied.name());
+    assert_eq!(applied.len(), 1, "the applied log tells what came in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn updates_deletes_and_transactions_arrive() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    for round in 0..3 {
+        for row in ["a", "b", "c", "d"] {
+            world.put(0, "p", row, &format!("{round}")).await;
+        }
+    }
+    world.delete(0, "p", "b").await;
+    let version = world.version(0);
+    world.announce(0, "q", &["x", "y"], &[], &version).await;
+    let both: Vec<_> = ["x", "y"].iter().map(|row| Operation::Insert(World::body("q", row, "t", &version))).collect();
+    world.stores[0].transact(&table(), &"q".into(), &both).await.unwrap();
+    world.settle(Duration::from_secs(70)).await;
+    world.assert_equal();
+    assert_eq!(world.contents(1).len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_higher_version_wins_everywhere_and_the_journal_names_both() {
+    let mut world = World::new(3).await;
+    let low = world.put(0, "p", "a", "from the east").await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let high = world.put(2, "p", "a", "from the west").await;
+    world.start(&Settings::default());
+    world.settle(Duration::from_secs(70)).await;
+    world.assert_equal();
+    assert_eq!(world.contents(1)[0].version(), Some(&high));
+    assert!(low < high);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_is_not_undone_by_an_older_put_of_another_region() {
+    let mut world = World::new(2).await;
+    world.put(0, "p", "a", "old").await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    world.put(1, "p", "a", "newer").await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    world.delete(1, "p", "a").await;
+    world.start(&Settings::default());
+    world.settle(Duration::from_secs(140)).await;
+    world.assert_equal();
+    assert!(world.contents(0).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_regions_own_order_is_kept_where_its_clocks_disagree() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    world.put(0, "p", "a", "by the fast clock").await;
+    world.settle(Duration::from_secs(5)).await;
+    // A writer whose clock is behind overwrites blindly: the store of its region has decided.
+    let east = Region::new("east").unwrap();
+    let behind = Version::new(world.runtime.now() - Duration::from_secs(20), &east, WriterId(9));
+    world.announce(0, "p", &["a"], &[], &behind).await;
+    let body = World::body("p", "a", "by the slow clock", &behind);
+    world.stores[0].write(&table(), &Operation::InsertOrReplace(body)).await.unwrap();
+    world.settle(Duration::from_secs(140)).await;
+    world.assert_equal();
+    assert!(world.contents(1)[0].json().contains("by the slow clock"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_announcement_and_write_leaves_nothing_behind() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    let version = world.version(0);
+    world.announce(0, "p", &["never"], &[], &version).await;
+    world.settle(Duration::from_secs(70)).await;
+    assert!(world.contents(0).is_empty() && world.contents(1).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_and_future_records_go_to_quarantine_and_the_line_goes_on() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    let feed = SystemTable::Feed.name();
+    let bad = RowBody::builder(&"00".into(), &"c:nonsense".into()).string("Puts", "{").finish();
+    world.stores[0].write(&feed, &Operation::Insert(bad)).await.unwrap();
+    let east = Region::new("east").unwrap();
+    let future = Version::new(world.runtime.now() + Duration::from_secs(300), &east, WriterId(9));
+    world.announce(0, "p", &["later"], &[], &future).await;
+    let body = World::body("p", "later", "x", &future);
+    world.stores[0].write(&table(), &Operation::Insert(body)).await.unwrap();
+    world.put(0, "p", "fine", "x").await;
+    world.settle(Duration::from_secs(10)).await;
+    assert_eq!(world.stores[0].snapshot(&SystemTable::Quarantine.name()).len(), 2);
+    assert_eq!(world.contents(1).len(), 1, "a version from the future is not applied");
+    // When the clock has passed it, it is announced again.
+    for _ in 0..400 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    world.settle(Duration::from_secs(70)).await;
+    world.assert_equal();
+    assert_eq!(world.stores[0].snapshot(&SystemTable::Quarantine.name()).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_is_cut_off_loses_nothing_and_slows_nobody() {
+    let mut world = World::new(3).await;
+    world.start(&Settings::default());
+    world.faults(1).cut(true);
+    for n in 0..20 {
+        world.put(0, &format!("p{n}"), "a", "x").await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.contents(2).len(), 20, "the other destination has everything");
+    assert_eq!(world.boards[0].snapshot().links[0].state, crate::settle::LinkState::BackingOff);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.faults(1).cut(false);
+    world.settle(Duration::from_secs(200)).await;
+    world.assert_equal();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.boards[0].snapshot().links[0].state, crate::settle::LinkState::Flowing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_replies_and_short_pages_change_nothing() {
+    let mut world = World::new(2).await;
+    world.faults(0).set_short_pages(NonZeroU16::new(3));
+    let counter = std::sync::atomic::AtomicU64::new(0);
+    world.faults(1).set_rule(move |_| {
+        let n = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (n % 7 == 3).then(crate::stores::memory::Fault::lost_reply)
+    });
+    for n in 0..30 {
+        world.put(0, "p", &format!("r{n}"), "x").await;
+    }
+    world.delete(0, "p", "r3").await;
+    world.start(&Settings::default());
+    world.settle(Duration::from_secs(200)).await;
+    world.faults(1).clear();
+    world.assert_equal();
+    assert_eq!(world.contents(1).len(), 29);
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_sync_time_follows_the_clock_while_idle_and_is_published_at_both_ends() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    world.put(0, "p", "a", "x").await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    for region in &world.regions {
+        let links = read_links(region).await.unwrap();
+        let link = links.iter().find(|link| link.source.as_str() == "east").unwrap();
+        let behind = world.runtime.now().since(link.last_sync.unwrap());
+        assert!(behind < Duration::from_secs(10), "{behind:?} behind while idle");
+        assert_eq!((link.lag, link.backlog_rows), (Duration::ZERO, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_of_a_hundred_rows_costs_few_requests() {
+    let mut world = World::new(2).await;
+    for n in 0..10 {
+        let version = world.version(0);
+        let names: Vec<String> = (0..100).map(|row| format!("r{row:03}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let partition = format!("p{n}");
+        world.announce(0, &partition, &names, &[], &version).await;
+        let rows = names.iter().map(|row| Operation::Insert(World::body(&partition, row, "x", &version)));
+        world.stores[0].transact(&table(), &partition.as_str().into(), &rows.collect::<Vec<_>>()).await.unwrap();
+    }
+    let before: u64 = world.stores.iter().map(|store| store.faults().all_requests()).sum();
+    world.start_one(0, &Settings::default());
+    world.settle(Duration::from_secs(5)).await;
+    let after: u64 = world.stores.iter().map(|store| store.faults().all_requests()).sum();
+    world.assert_equal();
+    assert!(after - before <= 150, "{} requests for 1,000 rows", after - before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_is_decoded_as_it_was_announced() {
+    let mut world = World::new(1).await;
+    let version = world.put(0, "p", "a", "x").await;
+    let row = &records(&world.stores[0])[0];
+    assert_eq!(decode_record(row).unwrap().change.version, version);
+    let all = Query::new(Scope::Table);
+    assert_eq!(world.stores[0].query(&SystemTable::Feed.name(), &all).await.unwrap().rows.len(), 1);
+}

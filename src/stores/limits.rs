@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -31,6 +32,10 @@ pub const MAX_STRING_UNITS: usize = 32 * 1024;
 pub const MAX_BINARY_BYTES: usize = 64 * 1024;
 /// Most rows in a page of a query.
 pub const MAX_PAGE: u16 = 1_000;
+/// Most messages in one receive.
+pub const MAX_RECEIVE: u8 = 32;
+/// Most seconds that a received message is hidden: 7 days.
+pub const MAX_HIDDEN_SECONDS: u32 = 7 * 24 * 60 * 60;
 /// Most bytes in a queue message's text.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
@@ -99,16 +104,37 @@ pub fn check_query(query: &Query) -> Result<(), StoreError> {
     }
 }
 
+/// Refuses to receive what Azure would not give: 1 to 32 messages, hidden for 1 second to 7 days. Returns the whole
+/// seconds that they are hidden for, rounded up: longer is safe, shorter is not.
+///
+/// # Errors
+/// `OutOfRangeQueryParameterValue`.
+pub fn check_receive(max: u8, hidden: Duration) -> Result<u32, StoreError> {
+    let code = "OutOfRangeQueryParameterValue";
+    if !(1..=MAX_RECEIVE).contains(&max) {
+        return Err(refused(code, format!("a request receives 1 to {MAX_RECEIVE} messages, not {max}")));
+    }
+    let seconds = hidden.as_secs().saturating_add(u64::from(hidden.subsec_nanos() > 0));
+    let allowed = u32::try_from(seconds).ok().filter(|seconds| (1..=MAX_HIDDEN_SECONDS).contains(seconds));
+    allowed.ok_or_else(|| refused(code, format!("a message is hidden for 1 second to 7 days, not {hidden:?}")))
+}
+
 /// Refuses a queue message that Azure would refuse.
 ///
 /// # Errors
-/// `RequestBodyTooLarge` for a text over 64 KiB.
+/// `RequestBodyTooLarge` for a text over 64 KiB, `InvalidXmlDocument` for one with a character that XML has not, since
+/// that is what a message travels as.
 pub fn check_message(text: &str) -> Result<(), StoreError> {
-    if text.len() <= MAX_MESSAGE_BYTES {
-        return Ok(());
+    if text.len() > MAX_MESSAGE_BYTES {
+        let message = format!("the message has {} bytes; Azure allows {MAX_MESSAGE_BYTES}", text.len());
+        return Err(refused("RequestBodyTooLarge", message));
     }
-    let message = format!("the message has {} bytes; Azure allows {MAX_MESSAGE_BYTES}", text.len());
-    Err(refused("RequestBodyTooLarge", message))
+    let bad =
+        |c: &char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    match text.chars().find(bad) {
+        Some(bad) => Err(refused("InvalidXmlDocument", format!("the message holds {bad:?}, which XML has not"))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a single write that Azure would refuse.
@@ -453,6 +479,24 @@ mod tests {
             (Some(2), "InvalidDuplicateRow".into())
         );
         assert_eq!(check(&[delete("p", "1"), delete("p", "?")]), (Some(1), "OutOfRangeInput".into()));
+    }
+
+    #[test]
+    fn a_message_is_xml_of_at_most_64_kib() {
+        assert_eq!(code(check_message(&"x".repeat(MAX_MESSAGE_BYTES))), "accepted");
+        assert_eq!(code(check_message(&"é".repeat(MAX_MESSAGE_BYTES / 2 + 1))), "RequestBodyTooLarge");
+        assert_eq!(code(check_message("<&>\"'\n\t\r")), "accepted");
+        assert_eq!(code(check_message("bell \u{7}")), "InvalidXmlDocument");
+    }
+
+    #[test]
+    fn messages_are_hidden_for_whole_seconds_or_longer() {
+        let seconds = |seconds: f64| check_receive(32, Duration::from_secs_f64(seconds)).map_err(|err| err.code);
+        let refused = Err("OutOfRangeQueryParameterValue".to_owned());
+        assert_eq!((seconds(0.1), seconds(30.0), seconds(1.001)), (Ok(1), Ok(30), Ok(2)));
+        assert_eq!((seconds(0.0), seconds(604_800.1)), (refused.clone(), refused.clone()));
+        let count = |max: u8| check_receive(max, Duration::from_secs(1)).map_err(|err| err.code);
+        assert_eq!((count(0), count(1), count(33)), (refused.clone(), Ok(1), refused));
     }
 
     #[test]

@@ -7,31 +7,17 @@ use async_trait::async_trait;
 
 use super::{ErrorKind, Message, Operation, Page, Query, Queue, StorageClock, StoreError, Tables, TransactionError};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
+use crate::telemetry::metrics::{StoreOperation, store_request};
 
-/// The counter of requests, by `region`, `account`, `operation` and `status`.
-///
-/// `operation`: `get`, `query`, `insert`, `replace`, `merge`, `insert-or-replace`, `insert-or-merge`, `delete`,
-/// `transaction`, `create-table`, `list-tables`, `create-queue`, `receive`, `delete-message`, `send`. `status`: `ok`, or
-/// the name of an [`ErrorKind`]. A request that we refuse ourselves is not sent and not counted.
-pub const STORE_REQUESTS: &str = "tablerelay_store_requests_total";
-
-fn count<T>(region: &Region, account: &AccountName, operation: &'static str, result: Result<T, &StoreError>) {
-    let status = match result {
-        Ok(_) => "ok",
-        Err(err) if err.kind == ErrorKind::Invalid && err.status.is_none() => return,
-        Err(err) => err.kind.as_str(),
-    };
-    metrics::counter!(
-        STORE_REQUESTS,
-        "region" => region.as_str().to_owned(),
-        "account" => account.as_str().to_owned(),
-        "operation" => operation,
-        "status" => status
-    )
-    .increment(1);
+/// A request that we refuse ourselves is not sent, and not counted.
+fn count<T>(region: &Region, account: &AccountName, operation: StoreOperation, result: Result<T, &StoreError>) {
+    let outcome = result.map(drop).map_err(|err| (err.kind, err.status));
+    if outcome != Err((ErrorKind::Invalid, None)) {
+        store_request(region, account, operation, outcome.map_err(|(kind, _)| kind));
+    }
 }
 
-/// A [`Tables`] whose requests are counted in [`STORE_REQUESTS`].
+/// A [`Tables`] whose requests are counted in [`STORE_REQUESTS_TOTAL`](crate::telemetry::metrics::STORE_REQUESTS_TOTAL).
 #[derive(Debug)]
 pub struct Metered {
     inner: Arc<dyn Tables>,
@@ -43,19 +29,8 @@ impl Metered {
         Arc::new(Self { inner })
     }
 
-    fn count<T>(&self, operation: &'static str, result: Result<T, &StoreError>) {
+    fn count<T>(&self, operation: StoreOperation, result: Result<T, &StoreError>) {
         count(self.inner.region(), self.inner.account(), operation, result);
-    }
-}
-
-fn name(operation: &Operation) -> &'static str {
-    match operation {
-        Operation::Insert(_) => "insert",
-        Operation::Replace(..) => "replace",
-        Operation::Merge(..) => "merge",
-        Operation::InsertOrReplace(_) => "insert-or-replace",
-        Operation::InsertOrMerge(_) => "insert-or-merge",
-        Operation::Delete { .. } => "delete",
     }
 }
 
@@ -75,19 +50,19 @@ impl Tables for Metered {
 
     async fn get(&self, table: &TableName, partition: &PartitionKey, row: &RowKey) -> Result<Option<Row>, StoreError> {
         let result = self.inner.get(table, partition, row).await;
-        self.count("get", result.as_ref());
+        self.count(StoreOperation::Get, result.as_ref());
         result
     }
 
     async fn query(&self, table: &TableName, query: &Query) -> Result<Page, StoreError> {
         let result = self.inner.query(table, query).await;
-        self.count("query", result.as_ref());
+        self.count(StoreOperation::Query, result.as_ref());
         result
     }
 
     async fn write(&self, table: &TableName, operation: &Operation) -> Result<Option<Etag>, StoreError> {
         let result = self.inner.write(table, operation).await;
-        self.count(name(operation), result.as_ref());
+        self.count(StoreOperation::Write, result.as_ref());
         result
     }
 
@@ -98,24 +73,24 @@ impl Tables for Metered {
         operations: &[Operation],
     ) -> Result<Vec<Option<Etag>>, TransactionError> {
         let result = self.inner.transact(table, partition, operations).await;
-        self.count("transaction", result.as_ref().map_err(|err| &err.error));
+        self.count(StoreOperation::Transact, result.as_ref().map_err(|err| &err.error));
         result
     }
 
     async fn create_table(&self, table: &TableName) -> Result<bool, StoreError> {
         let result = self.inner.create_table(table).await;
-        self.count("create-table", result.as_ref());
+        self.count(StoreOperation::CreateTable, result.as_ref());
         result
     }
 
     async fn tables(&self) -> Result<Vec<TableName>, StoreError> {
         let result = self.inner.tables().await;
-        self.count("list-tables", result.as_ref());
+        self.count(StoreOperation::ListTables, result.as_ref());
         result
     }
 }
 
-/// A [`Queue`] whose requests are counted in [`STORE_REQUESTS`].
+/// A [`Queue`] whose requests are counted in [`STORE_REQUESTS_TOTAL`](crate::telemetry::metrics::STORE_REQUESTS_TOTAL).
 #[derive(Debug)]
 pub struct MeteredQueue {
     region: Region,
@@ -129,7 +104,7 @@ impl MeteredQueue {
         Arc::new(Self { region, account, inner })
     }
 
-    fn count<T>(&self, operation: &'static str, result: Result<T, &StoreError>) {
+    fn count<T>(&self, operation: StoreOperation, result: Result<T, &StoreError>) {
         count(&self.region, &self.account, operation, result);
     }
 }
@@ -138,25 +113,25 @@ impl MeteredQueue {
 impl Queue for MeteredQueue {
     async fn create(&self) -> Result<(), StoreError> {
         let result = self.inner.create().await;
-        self.count("create-queue", result.as_ref());
+        self.count(StoreOperation::CreateQueue, result.as_ref());
         result
     }
 
     async fn receive(&self, max: u8, hidden: Duration) -> Result<Vec<Message>, StoreError> {
         let result = self.inner.receive(max, hidden).await;
-        self.count("receive", result.as_ref());
+        self.count(StoreOperation::QueueReceive, result.as_ref());
         result
     }
 
     async fn delete(&self, message: &Message) -> Result<(), StoreError> {
         let result = self.inner.delete(message).await;
-        self.count("delete-message", result.as_ref());
+        self.count(StoreOperation::QueueDelete, result.as_ref());
         result
     }
 
     async fn send(&self, text: &str) -> Result<(), StoreError> {
         let result = self.inner.send(text).await;
-        self.count("send", result.as_ref());
+        self.count(StoreOperation::QueueSend, result.as_ref());
         result
     }
 }

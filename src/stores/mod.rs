@@ -30,7 +30,7 @@ mod tables;
 pub use crate::cache::{CacheMode, CachedRow, Refresh, RefreshOutcome};
 pub use cache::{Cache, CacheError};
 pub use error::{ErrorKind, Remedy, StoreError, TransactionError};
-pub use metered::{Metered, MeteredQueue, STORE_REQUESTS};
+pub use metered::{Metered, MeteredQueue};
 pub use operation::{Condition, Operation};
 pub use query::{Continuation, Page, Query, Scope};
 pub use queue::{CHANGES_QUEUE, Message, Queue};

@@ -1,5 +1,13 @@
 //! Integration tests, in one crate so that they are linked once.
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod azure_auth;
+mod azure_conformance;
+mod azure_queue;
+mod azure_tables;
+mod azure_wire;
 mod documented;
 mod house;
 mod vectors;

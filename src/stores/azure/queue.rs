@@ -87,9 +87,10 @@ impl Queue for AzureQueue {
     }
 
     async fn receive(&self, max: u8, hidden: Duration) -> Result<Vec<Message>, StoreError> {
+        let hidden = limits::check_receive(max, hidden)?;
         let options = QueueClientReceiveMessagesOptions {
-            number_of_messages: Some(max.clamp(1, 32).into()),
-            visibility_timeout: Some(hidden.as_secs().clamp(1, 7 * 24 * 3_600) as i32),
+            number_of_messages: Some(max.into()),
+            visibility_timeout: i32::try_from(hidden).ok(),
             ..QueueClientReceiveMessagesOptions::default()
         };
         let reply = self.call(self.client.receive_messages(Some(options))).await?;

@@ -1,0 +1,135 @@
+//! Real Azurite, the emulator of Azure Storage, as a child process.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use tempfile::TempDir;
+
+use super::process::Process;
+
+/// How many accounts an instance has: each test takes a fresh one.
+const ACCOUNTS: usize = 200;
+
+/// An Azurite on free ports, with its data in memory. It ends when it is dropped.
+pub struct Azurite {
+    _process: Process,
+    tables: u16,
+    queue: u16,
+    taken: AtomicUsize,
+    tls: Option<Tls>,
+}
+
+struct Tls {
+    certificate: String,
+    /// Holds the files for as long as Azurite may read them.
+    _files: TempDir,
+}
+
+/// One account of an [`Azurite`].
+pub struct TestAccount {
+    pub name: String,
+    pub key: Vec<u8>,
+    pub table_endpoint: String,
+    pub queue_endpoint: String,
+}
+
+impl TestAccount {
+    /// A connection string with the account's key.
+    pub fn connection_string(&self) -> String {
+        format!(
+            "DefaultEndpointsProtocol=http;AccountName={};AccountKey={};TableEndpoint={};QueueEndpoint={};",
+            self.name,
+            BASE64.encode(&self.key),
+            self.table_endpoint,
+            self.queue_endpoint
+        )
+    }
+}
+
+/// Where Azurite is: `TABLERELAY_AZURITE`, else what `npm ci` put into the repository.
+fn program() -> PathBuf {
+    let program = std::env::var_os("TABLERELAY_AZURITE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("node_modules/.bin/azurite"), PathBuf::from);
+    assert!(
+        program.exists(),
+        "Azurite is not installed at {}: run ./test, which installs it, or set TABLERELAY_AZURITE to its path",
+        program.display()
+    );
+    program
+}
+
+impl Azurite {
+    /// Starts one over plain HTTP.
+    pub fn start() -> Self {
+        Self::launch(&[], None)
+    }
+
+    /// Starts one over HTTPS that takes bearer tokens. See [`Azurite::certificate`].
+    pub fn start_with_oauth() -> Self {
+        let files = TempDir::new().expect("a temporary directory");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .expect("a certificate can be made");
+        let (cert, key) = (files.path().join("cert.pem"), files.path().join("key.pem"));
+        std::fs::write(&cert, made.cert.pem()).expect("the certificate is written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("the key is written");
+        let path = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
+        let arguments = ["--oauth", "basic", "--cert", &path(&cert), "--key", &path(&key)].map(str::to_owned);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Self::launch(&arguments, Some(Tls { certificate: made.cert.pem(), _files: files }))
+    }
+
+    /// The one that tests of this process share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Azurite> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    fn launch(more: &[&str], tls: Option<Tls>) -> Self {
+        // Port 0: the system chooses, and Azurite says what it got.
+        let mut arguments = vec!["--blobPort", "0", "--queuePort", "0", "--tablePort", "0"];
+        arguments.extend(["--inMemoryPersistence", "--disableTelemetry", "--silent"]);
+        // Its default of 5 s cuts connections that a test has let rest.
+        arguments.extend(["--tableKeepAliveTimeout", "300", "--queueKeepAliveTimeout", "300"]);
+        arguments.extend(more);
+        let accounts: Vec<String> = (0..ACCOUNTS).map(|i| format!("{}:{}", name(i), BASE64.encode(key(i)))).collect();
+        let environment = [("AZURITE_ACCOUNTS", accounts.join(";"))];
+        let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let process = Process::start(&program(), &arguments, &environment, &std::env::temp_dir());
+        let port = |service: &str| {
+            let says = format!("Azurite {service} service is successfully listening at ");
+            process.wait_for(&says, |line| line.strip_prefix(&says)?.rsplit(':').next()?.trim().parse().ok())
+        };
+        let (queue, tables) = (port("Queue"), port("Table"));
+        Self { _process: process, tables, queue, taken: AtomicUsize::new(0), tls }
+    }
+
+    /// An account that nobody else in this instance uses.
+    pub fn account(&self) -> TestAccount {
+        let index = self.taken.fetch_add(1, Ordering::Relaxed);
+        assert!(index < ACCOUNTS, "all {ACCOUNTS} accounts of this Azurite are taken");
+        let (scheme, name) = (if self.tls.is_some() { "https" } else { "http" }, name(index));
+        let endpoint = |port: u16| format!("{scheme}://127.0.0.1:{port}/{name}");
+        TestAccount {
+            table_endpoint: endpoint(self.tables),
+            queue_endpoint: endpoint(self.queue),
+            key: key(index),
+            name,
+        }
+    }
+
+    /// The certificate to trust, as PEM, of one that speaks HTTPS.
+    pub fn certificate(&self) -> &str {
+        &self.tls.as_ref().expect("this Azurite speaks plain HTTP").certificate
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("account{index:03}")
+}
+
+fn key(index: usize) -> Vec<u8> {
+    format!("the key of account {index:03}, which opens nothing but a test").into_bytes()
+}

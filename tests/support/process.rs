@@ -1,0 +1,69 @@
+//! Servers as child processes that end with the test, however it ends.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// A child process. A shell between us and it waits for the end of our pipe and then kills it: that end comes with
+/// `drop`, and also when the test process is killed or ends with servers in statics, which are never dropped.
+pub struct Process {
+    watchdog: Child,
+    pipe: Option<ChildStdin>,
+    lines: Mutex<Receiver<String>>,
+}
+
+/// The child keeps its output but not our pipe. `kill` goes by pid.
+const WATCHDOG: &str =
+    r#""$@" </dev/null 2>&1 & pid=$!; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
+
+impl Process {
+    /// Starts `program` in `directory`.
+    pub fn start(program: &Path, arguments: &[&str], environment: &[(&str, &str)], directory: &Path) -> Self {
+        let mut watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "sh"])
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh should start");
+        let output = BufReader::new(watchdog.stdout.take().expect("stdout was asked for"));
+        let (sender, lines) = channel();
+        // Goes on reading when nobody listens any more: a full pipe would stop the server.
+        std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        let pipe = watchdog.stdin.take();
+        Self { watchdog, pipe, lines: Mutex::new(lines) }
+    }
+
+    /// Waits for a line of output that `wanted` makes something of.
+    ///
+    /// # Panics
+    /// After a minute, or at the end of the output, with all that was said.
+    pub fn wait_for<T>(&self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        let lines = self.lines.lock().expect("one at a time");
+        let mut said = Vec::new();
+        loop {
+            let line = match lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => panic!("no {what} within a minute; it said {said:#?}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended without {what}; it said {said:#?}"),
+            };
+            if let Some(found) = wanted(&line) {
+                return found;
+            }
+            said.push(line);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        drop(self.watchdog.wait());
+    }
+}

@@ -16,7 +16,7 @@ closed_list! {
     pub enum TaskKind {
         Signals = "signals", "waits for SIGTERM and SIGINT", "none";
         Replicator = "replicator", "the line: tails the feed, delivers, settles", "read the error in the line";
-        Admin = "admin", "answers probes, metrics and status over HTTP", "check that [admin] listen is free";
+        Admin = "admin", "answers probes, metrics and status over HTTP", "check that the address `admin.listen` is free";
     }
 }
 

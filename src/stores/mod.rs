@@ -8,15 +8,15 @@
 //! [`RegionStore`] is a region's accounts and the rule that says which of them holds a row: above it nobody says "the
 //! account".
 
-/// The adapter for Azure Storage.
+// The adapter for Azure Storage.
 pub mod azure;
 mod cache;
-/// The suite that all adapters of a trait pass.
+// The suite that all adapters of a trait pass.
 pub mod conformance;
 mod error;
-/// Azure's limits, checked before anything is sent.
+// Azure's limits, checked before anything is sent.
 pub mod limits;
-/// The embedded store: accounts in memory, with Azure's limits, errors and manners.
+// The embedded store: accounts in memory, with Azure's limits, errors and manners.
 pub mod memory;
 mod metered;
 mod operation;

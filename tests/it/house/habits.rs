@@ -29,7 +29,9 @@ fn find<'a>(
 fn unproven_unwraps(source: &Source) -> Vec<Finding> {
     let remedy = "unwrap/expect outside tests; return an error, or prove beside it in a comment that it cannot fail";
     find(source, remedy, |number, line| {
-        let panics = [".unwrap()", ".expect("].iter().any(|call| line.code.contains(call));
+        // With a message behind it: other things may have a method of that name.
+        let expects = line.code.contains(".expect(\"") || line.code.ends_with(".expect(");
+        let panics = line.code.contains(".unwrap()") || expects;
         !line.test && panics && !source.is_explained(number)
     })
     .collect()
@@ -121,11 +123,27 @@ fn silenced_lints(source: &Source) -> Vec<Finding> {
     .collect()
 }
 
+/// rustdoc resolves the links of both in the scope of the outer one, where they lead nowhere.
+fn doubled_documentation(source: &Source) -> Vec<Finding> {
+    let remedy = "a module's documentation stands inside it; make this a plain comment";
+    find(source, remedy, |number, line| {
+        let code = line.code.trim();
+        let declares = code.starts_with("pub mod ") && code.ends_with(';');
+        let above = number.checked_sub(2).and_then(|index| source.lines.get(index));
+        declares && above.is_some_and(|line| line.code.trim().is_empty() && line.comment.starts_with('/'))
+    })
+    .collect()
+}
+
 /// A rule with a text that breaks it on its second line and nowhere else.
 type Habit = (&'static str, fn(&Source) -> Vec<Finding>, &'static str);
 
-const HABITS: [Habit; 10] = [
-    ("unwrap", unproven_unwraps, "fn a() {\n    x.unwrap();\n// Never empty: checked above.\nx.expect(\"\");\n"),
+const HABITS: [Habit; 11] = [
+    (
+        "unwrap",
+        unproven_unwraps,
+        "fn a() { b.expect(&c); }\nx.unwrap();\n// Never empty: checked above.\nx.expect(\"\");\n",
+    ),
     ("unfinished", unfinished, "fn a() {}\nfn b() { todo!() }\n// todo!()\n"),
     ("ignored", ignored_tests, "#[test]\n#[ignore = \"slow\"]\nfn a() {}\n"),
     (
@@ -154,6 +172,7 @@ const HABITS: [Habit; 10] = [
         silenced_lints,
         "#[expect(clippy::a, reason = \"b\")]\n#[allow(clippy::a)]\n#[allow(\n    dead_code,\n    reason = \"c\"\n)]\nfn a() {}\n",
     ),
+    ("doubled", doubled_documentation, "/// What it is for.\npub mod a;\n\n// What it is for.\npub mod b;\n"),
     (
         "test name",
         unclear_test_names,

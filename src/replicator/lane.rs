@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
+use super::create_missing;
 use super::deliver::Delivery;
 use super::health::Backoff;
 use super::item::Outcome;
@@ -12,6 +14,7 @@ use super::refresh::CacheLane;
 use crate::batch::{Limits, Parcel, Pending};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
+use crate::stores::{ErrorKind, StoreError};
 use crate::telemetry::metrics;
 
 /// What waits in a lane; the shard's carrier puts in, the lane's task takes out.
@@ -136,11 +139,20 @@ impl Lane {
         self.basket.put(failed, self.budget);
         match failure {
             Some(error) => {
+                self.create_what_is_missing(&error).await;
                 let wait = self.backoff.next(&self.runtime, error.retry_after);
                 tokio::time::sleep(wait).await;
             }
             None if had_success => self.backoff.reset(),
             None => {}
+        }
+    }
+
+    /// A destination whose own daemon never ran has no system tables yet.
+    async fn create_what_is_missing(&self, error: &StoreError) {
+        let (Consumer::Region(delivery), ErrorKind::NoTable) = (&self.consumer, error.kind) else { return };
+        if let Err(error) = create_missing(&delivery.to.store).await {
+            debug!(destination = %delivery.to.region(), %error, "its system tables could not be created yet");
         }
     }
 }

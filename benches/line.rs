@@ -1,0 +1,33 @@
+//! What a changed row costs: store requests, time, CPU and memory. `cargo bench --bench line`
+//!
+//! Everything here runs on memory stores with 5 ms of latency, so that anybody can repeat it. Requests are counted in
+//! virtual time, where nothing depends on the machine. Rates are ratios to a bare loop of 100-row transactions in the
+//! same run, because a clock alone says more of the machine than of the program. `-- --azurite` adds the same rate on
+//! two Azurites.
+
+#[path = "line/azurite.rs"]
+mod azurite;
+#[path = "line/latency.rs"]
+mod latency;
+#[path = "line/process.rs"]
+mod process;
+#[path = "line/requests.rs"]
+mod requests;
+#[path = "line/throughput.rs"]
+mod throughput;
+#[path = "line/world.rs"]
+mod world;
+
+fn main() {
+    // `cargo test --benches` runs this too, with `--test`: the counts are quick and worth keeping.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    requests::run();
+    if arguments.iter().any(|argument| argument == "--test") {
+        return;
+    }
+    throughput::run();
+    latency::run();
+    if arguments.iter().any(|argument| argument == "--azurite") {
+        azurite::run();
+    }
+}

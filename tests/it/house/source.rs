@@ -79,7 +79,9 @@ impl Source {
 
 /// Whole files of tests, by their place.
 fn is_test_path(path: &str) -> bool {
-    path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
+    ["tests/", "benches/", "examples/"].iter().any(|folder| path.starts_with(folder))
+        || path.contains("/tests/")
+        || path.ends_with("/tests.rs")
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::feed::Shard;
-use crate::model::{AccountName, Time};
+use crate::model::{AccountName, Region, Time};
 use crate::settle::LinkStatus;
+use crate::telemetry::metrics::{self, ApplyOutcome};
 
 /// Progress of one shard, as its carrier sees it.
 #[derive(Debug, Clone, Default)]
@@ -25,11 +26,22 @@ pub(super) struct ShardProgress {
     pub read_once: bool,
 }
 
+/// What was delivered over one link since the line began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Rows settled at the destination, by what became of them.
+    pub rows: BTreeMap<ApplyOutcome, u64>,
+    /// Rows of which the destination held a newer version.
+    pub conflicts: u64,
+}
+
 /// What is known of the line now.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Every link out of this region.
     pub links: Vec<LinkStatus>,
+    /// What was delivered to every destination that something was delivered to.
+    pub delivered: BTreeMap<Region, Delivered>,
     /// Records in each account's feed that have not ended, as far as they have been read.
     pub feed_records: BTreeMap<AccountName, usize>,
     /// Whether every shard was read whole at least once.
@@ -43,6 +55,7 @@ pub struct Snapshot {
 pub struct StatusBoard {
     shards: Mutex<BTreeMap<(AccountName, Shard), ShardProgress>>,
     links: Mutex<Vec<LinkStatus>>,
+    delivered: Mutex<BTreeMap<Region, Delivered>>,
     progress: Mutex<Option<Instant>>,
 }
 
@@ -56,6 +69,7 @@ impl StatusBoard {
         }
         Snapshot {
             links: lock(&self.links).clone(),
+            delivered: lock(&self.delivered).clone(),
             feed_records,
             ready: !shards.is_empty() && shards.values().all(|shard| shard.read_once),
             since_progress: lock(&self.progress).map(|at| at.elapsed()),
@@ -68,6 +82,19 @@ impl StatusBoard {
 
     pub(super) fn report(&self, account: &AccountName, shard: Shard, progress: ShardProgress) {
         lock(&self.shards).insert((account.clone(), shard), progress);
+    }
+
+    /// Rows were settled at a destination: counted here and in the metrics.
+    pub(super) fn settled(&self, destination: &Region, outcome: ApplyOutcome, rows: u64) {
+        metrics::change_applied(destination, outcome, rows);
+        let mut delivered = lock(&self.delivered);
+        *delivered.entry(destination.clone()).or_default().rows.entry(outcome).or_default() += rows;
+    }
+
+    /// A destination held a newer version, issued by `winner`: counted here and in the metrics.
+    pub(super) fn conflict(&self, destination: &Region, winner: &Region) {
+        metrics::conflict(destination, winner);
+        lock(&self.delivered).entry(destination.clone()).or_default().conflicts += 1;
     }
 
     pub(super) fn progressed(&self) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::board::StatusBoard;
 use super::destination::Destination;
 use super::journal::Journal;
 use super::quarantine::Quarantine;
@@ -15,7 +16,7 @@ use crate::model::{ClosedList, RowId, Version};
 use crate::resolve::{Finding, Verdict, deliver_delete, deliver_row, from_the_future};
 use crate::runtime::Runtime;
 use crate::stores::StoreError;
-use crate::telemetry::{Event, metrics};
+use crate::telemetry::Event;
 
 /// How a disagreement ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub(super) struct Referee {
     pub here: Single,
     pub journal: Journal,
     pub quarantine: Arc<Quarantine>,
+    pub board: Arc<StatusBoard>,
     pub max_clock_skew: Duration,
     pub runtime: Runtime,
 }
@@ -95,7 +97,7 @@ impl Referee {
         match self.here.take_over(id, &theirs).await {
             Ok(Settled::Written) => {
                 self.journal.conflict(to.region(), id, &winner, ours).await?;
-                metrics::conflict(to.region(), &winner.issued_in());
+                self.board.conflict(to.region(), &winner.issued_in());
                 info!(event = Event::Conflict.as_str(), destination = %to.region(), table = %id.table, %winner,
                     loser = %ours, "a destination held a newer version, which stands everywhere now");
                 Ok(Disagreement::Superseded)

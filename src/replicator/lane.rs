@@ -6,6 +6,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::board::StatusBoard;
 use super::create_missing;
 use super::deliver::Delivery;
 use super::health::Backoff;
@@ -15,7 +16,6 @@ use crate::batch::{Limits, Parcel, Pending};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, StoreError};
-use crate::telemetry::metrics;
 
 /// What waits in a lane; the shard's carrier puts in, the lane's task takes out.
 #[derive(Debug, Default)]
@@ -73,6 +73,7 @@ pub(super) struct Lane {
     pub limits: Limits,
     pub budget: usize,
     pub backoff: Backoff,
+    pub board: Arc<StatusBoard>,
     pub runtime: Runtime,
 }
 
@@ -123,7 +124,7 @@ impl Lane {
         }
         if let Consumer::Region(delivery) = &self.consumer {
             for (outcome, rows) in done {
-                metrics::change_applied(delivery.to.region(), outcome, rows);
+                self.board.settled(delivery.to.region(), outcome, rows);
             }
             match &failure {
                 Some(error) => delivery.to.health.failed(error),

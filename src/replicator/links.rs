@@ -16,7 +16,7 @@ use crate::settle::LinkStatus;
 use crate::stores::{Operation, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::metrics;
 
-/// How often metrics and `/status` are brought up to date; `RelayControl` is written less often.
+/// How often metrics and `/status` are brought up to date; `RelayControl` is usually written less often.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// Publishes the state of every link out of this region.
@@ -49,7 +49,7 @@ impl Publisher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(REFRESH_EVERY) => {}
+                () = tokio::time::sleep(REFRESH_EVERY.min(self.publish_every)) => {}
             }
         }
     }

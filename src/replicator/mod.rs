@@ -59,7 +59,7 @@ use self::source::Source;
 use self::tasks::Tasks;
 use self::tombstones::Tombstones;
 
-pub use self::board::{Snapshot, StatusBoard};
+pub use self::board::{Delivered, Snapshot, StatusBoard};
 pub use self::links::read_links;
 pub use self::settings::{CacheSetup, Settings, Setup};
 pub use self::tasks::ReplicatorError;
@@ -210,6 +210,7 @@ impl Replicator {
                 limits: settings.batch,
                 budget: settings.body_budget / Shard::COUNT,
                 backoff: self.backoff(),
+                board: self.board.clone(),
                 runtime: runtime.clone(),
             };
             tasks.spawn(format!("lane {number} of shard {account}/{shard}"), lane.run(tasks.stop.clone()));
@@ -244,6 +245,7 @@ impl Replicator {
             here: self.single(),
             journal: Journal { store: local.clone(), runtime: runtime.clone() },
             quarantine: Arc::new(Quarantine { store: local.clone(), runtime: runtime.clone() }),
+            board: self.board.clone(),
             max_clock_skew: settings.max_clock_skew,
             runtime: runtime.clone(),
         };

@@ -13,6 +13,7 @@ use crate::model::*;
 use crate::runtime::Runtime;
 use crate::stores::memory::{Faults, MemoryCache, MemoryTables};
 use crate::stores::{Cache, Condition, ErrorKind, Operation, Query, Scope, Tables};
+use crate::telemetry::metrics::ApplyOutcome;
 use crate::topology::TableFilter;
 
 struct World {
@@ -215,6 +216,22 @@ async fn the_higher_version_wins_everywhere_and_the_journal_names_both() {
     let named = |name: &str| journal.iter().filter_map(|row| row.body.string(name)).collect::<Vec<_>>();
     assert!(named("Winner").iter().all(|winner| winner == high.as_str()), "{journal:?}");
     assert!(named("Loser").iter().all(|loser| loser == low.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_link_delivered_is_counted_by_what_became_of_it() {
+    let mut world = World::new(2).await;
+    world.put(0, "p", "a", "older").await;
+    world.put(0, "p", "b", "alone").await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    world.put(1, "p", "a", "newer").await;
+    // Only one daemon runs, so that it is the one to find the conflict.
+    world.start_one(0, &Settings::default());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let delivered = world.boards[0].snapshot().delivered.remove(world.regions[1].region()).unwrap();
+    assert_eq!(delivered.conflicts, 1);
+    assert_eq!(delivered.rows[&ApplyOutcome::Superseded], 1);
+    assert_eq!(delivered.rows[&ApplyOutcome::Inserted], 1);
 }
 
 #[tokio::test(start_paused = true)]

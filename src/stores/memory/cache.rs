@@ -82,6 +82,14 @@ impl MemoryCache {
         *self.lock() = State::default();
     }
 
+    /// Every key in order with what it holds, past latency and faults. For comparing a cache with its region's rows.
+    pub fn snapshot(&self) -> BTreeMap<String, CachedRow> {
+        let held = |state: &mut State, now| {
+            state.keys.iter().map(|(key, stored)| (key.to_string(), stored.cached(now))).collect()
+        };
+        self.with(held)
+    }
+
     /// How many keys it holds, marks included, past latency and faults.
     pub fn len(&self) -> usize {
         self.with(|state, _| state.keys.len())
@@ -112,6 +120,16 @@ impl MemoryCache {
         }
         state.expire(now);
         act(&mut state, now)
+    }
+}
+
+impl Stored {
+    fn cached(&self, now: Instant) -> CachedRow {
+        CachedRow {
+            version: self.version.to_string(),
+            entry: self.entry.as_deref().map(str::to_owned),
+            ttl: self.expires_at.map(|at| at - now),
+        }
     }
 }
 
@@ -190,15 +208,7 @@ impl Cache for MemoryCache {
     }
 
     async fn get(&self, key: &str) -> Result<Option<CachedRow>, CacheError> {
-        let effect = |_| {
-            self.with(|state, now| {
-                Ok(state.keys.get(key).map(|stored| CachedRow {
-                    version: stored.version.to_string(),
-                    entry: stored.entry.as_deref().map(str::to_owned),
-                    ttl: stored.expires_at.map(|at| at - now),
-                }))
-            })
-        };
+        let effect = |_| self.with(|state, now| Ok(state.keys.get(key).map(|stored| stored.cached(now))));
         self.shared.wire.carry(&Request::new(RequestKind::GetCached), effect).await
     }
 }
@@ -265,6 +275,8 @@ mod tests {
         assert_eq!(reader.refresh(&[refresh("a", 1)]).await.unwrap(), [RefreshOutcome::Stored]);
         assert_eq!(daemon.refresh(&[refresh("a", 2)]).await.unwrap(), [RefreshOutcome::Invalidated]);
         assert_eq!(entry(&reader, "a").await, None);
+        let held = daemon.snapshot();
+        assert_eq!((held["a"].version.ends_with("west.00000001"), &held["a"].entry), (true, &None), "a mark is held");
         daemon.flush();
         assert!(reader.is_empty());
     }

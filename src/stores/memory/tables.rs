@@ -19,14 +19,21 @@ pub struct MemoryTables {
     region: Region,
     account: AccountName,
     wire: Wire,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 impl MemoryTables {
     /// An empty account. `runtime` is the clock of its server; a skewed one makes a server whose clock is wrong.
     pub fn new(region: Region, account: AccountName, runtime: Runtime) -> Arc<Self> {
         let wire = Wire::new(runtime, Faults::new());
-        Arc::new(Self { region, account, wire, state: Mutex::new(State::new()) })
+        Arc::new(Self { region, account, wire, state: Arc::new(Mutex::new(State::new())) })
+    }
+
+    /// The same account by another line, as another region sees it: the same rows, with latency, faults and request counts
+    /// of its own.
+    pub fn by_another_line(&self) -> Arc<Self> {
+        let wire = Wire::new(self.wire.runtime.clone(), Faults::new());
+        Arc::new(Self { region: self.region.clone(), account: self.account.clone(), wire, state: self.state.clone() })
     }
 
     /// The handle to what goes wrong with requests to this account.

@@ -83,6 +83,20 @@ async fn a_cut_account_answers_nothing_and_tells_no_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_line_to_an_account_is_cut_alone_and_leads_to_the_same_rows() {
+    let (near, table) = store().await;
+    let far = near.by_another_line();
+    far.faults().set_latency(SECOND, Duration::ZERO);
+    let start = Instant::now();
+    far.write(&table, &insert("a")).await.unwrap();
+    assert_eq!((start.elapsed(), keys(&near, &table)), (SECOND, vec!["a".to_owned()]));
+    far.faults().cut(true);
+    assert_eq!(far.write(&table, &insert("b")).await.unwrap_err().kind, ErrorKind::Unreachable);
+    near.write(&table, &insert("b")).await.unwrap();
+    assert_eq!((keys(&far, &table).len(), near.faults().requests(RequestKind::Write)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_line_that_is_cut_after_the_effect_loses_the_reply() {
     let (store, table) = store().await;
     store.faults().set_latency(SECOND, Duration::ZERO);

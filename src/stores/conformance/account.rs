@@ -5,15 +5,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bench::{Bench, body, delete, expect_error, expect_failure};
-use super::suite::{Context, Failure, Outcome, cases, ensure, same};
-use crate::model::TableName;
-use crate::stores::{Condition, ErrorKind, Operation, Query, Scope};
+use super::quirks::TABLE_CASE;
+use super::suite::{Failure, Outcome, cases, ensure, same};
+use crate::model::{Row, TableName};
+use crate::stores::{Condition, ErrorKind, Operation, Query, Scope, StoreError};
 
 cases! {
     /// Cases about an account.
     pub(super) const CASES: Bench = [
         a_missing_table_is_named_as_such_by_every_request,
         a_table_is_created_once,
+        a_table_is_found_by_its_name_in_any_case(TABLE_CASE => a_table_is_found_by_its_name_as_it_was_created),
         a_table_is_listed_as_it_was_created,
         the_clock_is_the_servers,
         the_clock_advances,
@@ -50,10 +52,21 @@ async fn a_missing_table_is_named_as_such_by_every_request(bench: Bench) -> Outc
 async fn a_table_is_created_once(bench: Bench) -> Outcome {
     same("creating again", bench.tables.create_table(&bench.table).await?, false)?;
     let shouted = name(&bench.table.as_str().to_uppercase())?;
-    same("creating again in capitals", bench.tables.create_table(&shouted).await?, false)?;
+    same("creating again in capitals", bench.tables.create_table(&shouted).await?, false)
+}
+
+/// Reads a row of the table by its name in capitals.
+async fn shout(bench: &Bench) -> Result<Result<Option<Row>, StoreError>, Failure> {
     bench.put(&Operation::Insert(body("p", "r"))).await?;
-    let found = bench.tables.get(&shouted, &"p".into(), &"r".into()).await.at("reading by another case")?;
-    ensure(found.is_some(), || "the name of a table should be compared without case".to_owned())
+    Ok(bench.tables.get(&name(&bench.table.as_str().to_uppercase())?, &"p".into(), &"r".into()).await)
+}
+
+async fn a_table_is_found_by_its_name_in_any_case(bench: Bench) -> Outcome {
+    ensure(shout(&bench).await??.is_some(), || "the row should be found by the table's name in capitals".to_owned())
+}
+
+async fn a_table_is_found_by_its_name_as_it_was_created(bench: Bench) -> Outcome {
+    expect_error("reading by the table's name in capitals", shout(&bench).await?, ErrorKind::NoTable)
 }
 
 async fn a_table_is_listed_as_it_was_created(bench: Bench) -> Outcome {

@@ -1,6 +1,7 @@
 //! Keys: every character that Azure allows comes through, every one that it forbids is refused.
 
 use super::bench::{Bench, body, body_with, delete, expect_error, expect_failure};
+use super::quirks::{BATCHED_LINE_SEPARATORS, BATCHED_QUOTES, KEY_LENGTH};
 use super::suite::{Context, Outcome, cases, ensure, same};
 use crate::stores::{Condition, ErrorKind, Operation, Query, Scope};
 
@@ -10,8 +11,11 @@ cases! {
         any_allowed_row_key_comes_through,
         any_allowed_partition_key_comes_through,
         any_allowed_key_comes_through_a_transaction,
+        a_quote_and_a_comma_in_a_key_come_through_a_transaction(BATCHED_QUOTES => a_quote_and_a_comma_end_a_batched_key),
+        a_line_separator_comes_through_a_transaction(BATCHED_LINE_SEPARATORS => a_line_separator_spoils_a_transaction),
         both_keys_may_be_empty,
-        keys_of_1_kib_come_through,
+        keys_of_1_kib_come_through(KEY_LENGTH => keys_of_over_512_units_are_refused),
+        keys_of_512_units_come_through,
         keys_over_1_kib_are_refused,
         keys_that_differ_in_case_or_form_are_different_rows,
         forbidden_key_characters_are_refused,
@@ -84,6 +88,11 @@ async fn any_allowed_partition_key_comes_through(bench: Bench) -> Outcome {
     Ok(())
 }
 
+/// What [`BATCHED_QUOTES`] spoils.
+const QUOTES: &[&str] = &["',", "',RowKey='"];
+/// What [`BATCHED_LINE_SEPARATORS`] spoils.
+const SEPARATORS: &[&str] = &["\u{2028}", "\u{2029}"];
+
 async fn both_keys_may_be_empty(bench: Bench) -> Outcome {
     lives(&bench, "", "").await?;
     bench.transact("", &[Operation::Insert(body("", ""))]).await?;
@@ -111,40 +120,93 @@ async fn lives(bench: &Bench, partition: &str, row: &str) -> Outcome {
 }
 
 async fn any_allowed_key_comes_through_a_transaction(bench: Bench) -> Outcome {
+    let spoiled = |key: &&str| QUOTES.contains(key) || SEPARATORS.contains(key);
+    let keys: Vec<_> = ODD.iter().filter(|key| !spoiled(key)).copied().collect();
     for partition in ["p", "it's 100 % a+b&c", "日本 😀"] {
-        let each = |operation: fn(&str, &str) -> Operation| ODD.iter().map(|key| operation(partition, key)).collect();
-        let inserts: Vec<_> = each(|partition, key| Operation::Insert(body(partition, key)));
-        bench.transact(partition, &inserts).await.at((partition, "insert"))?;
-        let scope = Scope::Partition { partition: partition.into(), from: None, through: None };
-        let mut expected = ODD.to_vec();
-        expected.sort_unstable_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
-        same(
-            "the row keys",
-            bench.keys(&Query::new(scope.clone())).await?,
-            expected.iter().map(|key| (*key).into()).collect(),
-        )?;
-        let replaces: Vec<_> = each(|partition, key| Operation::Replace(body(partition, key), Condition::Present));
-        bench.transact(partition, &replaces).await.at((partition, "replace"))?;
-        let merges: Vec<_> = each(|partition, key| Operation::Merge(body(partition, key), Condition::Present));
-        bench.transact(partition, &merges).await.at((partition, "merge"))?;
-        let upserts: Vec<_> = each(|partition, key| Operation::InsertOrReplace(body(partition, key)));
-        bench.transact(partition, &upserts).await.at((partition, "insert or replace"))?;
-        for key in ODD {
-            same("the text", bench.row(partition, key).await?.body.string("Text").as_deref(), Some(*key))?;
-        }
-        let deletes: Vec<_> = each(|partition, key| delete(partition, key, Condition::Present));
-        bench.transact(partition, &deletes).await.at((partition, "delete"))?;
-        same("the row keys after the deletes", bench.keys(&Query::new(scope)).await?, Vec::new())?;
+        live_together(&bench, partition, &keys).await.at(partition)?;
     }
     Ok(())
 }
 
+/// The whole lives of rows, in transactions of all of them.
+async fn live_together(bench: &Bench, partition: &str, keys: &[&str]) -> Outcome {
+    let each = |operation: fn(&str, &str) -> Operation| -> Vec<_> {
+        keys.iter().map(|key| operation(partition, key)).collect()
+    };
+    let inserts = each(|partition, key| Operation::Insert(body(partition, key)));
+    bench.transact(partition, &inserts).await.at("insert")?;
+    let all = Query::new(Scope::Partition { partition: partition.into(), from: None, through: None });
+    let mut expected: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+    expected.sort_unstable_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+    same("the row keys", bench.keys(&all).await?, expected)?;
+    let replaces = each(|partition, key| Operation::Replace(body(partition, key), Condition::Present));
+    bench.transact(partition, &replaces).await.at("replace")?;
+    let merges = each(|partition, key| Operation::Merge(body(partition, key), Condition::Present));
+    bench.transact(partition, &merges).await.at("merge")?;
+    let upserts = each(|partition, key| Operation::InsertOrReplace(body(partition, key)));
+    bench.transact(partition, &upserts).await.at("insert or replace")?;
+    for key in keys {
+        same("the text", bench.row(partition, key).await?.body.string("Text").as_deref(), Some(*key))?;
+    }
+    let deletes = each(|partition, key| delete(partition, key, Condition::Present));
+    bench.transact(partition, &deletes).await.at("delete")?;
+    same("the row keys after the deletes", bench.keys(&all).await?, Vec::new())
+}
+
+async fn a_quote_and_a_comma_in_a_key_come_through_a_transaction(bench: Bench) -> Outcome {
+    live_together(&bench, "p", QUOTES).await?;
+    live_together(&bench, QUOTES[1], &["r"]).await
+}
+
+async fn a_quote_and_a_comma_end_a_batched_key(bench: Bench) -> Outcome {
+    for key in QUOTES {
+        bench.put(&Operation::Insert(body("p", key))).await?;
+        let replace = Operation::Replace(body("p", key), Condition::Present);
+        expect_failure("a replace", bench.transact("p", &[replace]).await, ErrorKind::NotFound, Some(0)).at(key)?;
+    }
+    Ok(())
+}
+
+async fn a_line_separator_comes_through_a_transaction(bench: Bench) -> Outcome {
+    live_together(&bench, "p", SEPARATORS).await?;
+    live_together(&bench, SEPARATORS[0], &["r"]).await?;
+    let text = format!(r#","Text":"{}""#, SEPARATORS[0]);
+    bench.transact("p", &[Operation::Insert(body_with("p", "r", &text)?)]).await.at("as a value")?;
+    same("the text", bench.row("p", "r").await?.body.string("Text").as_deref(), Some(SEPARATORS[0]))
+}
+
+async fn a_line_separator_spoils_a_transaction(bench: Bench) -> Outcome {
+    for separator in SEPARATORS {
+        let text = format!(r#","Text":"{separator}""#);
+        for operation in [Operation::Insert(body_with("p", "r", &text)?), Operation::Insert(body("p", separator))] {
+            let result = bench.transact("p", &[operation]).await;
+            expect_failure("an insert", result, ErrorKind::Invalid, Some(0)).at(separator)?;
+        }
+    }
+    Ok(())
+}
+
+async fn keys_of_512_units_come_through(bench: Bench) -> Outcome {
+    keys_come_through(&bench, 512).await
+}
+
 async fn keys_of_1_kib_come_through(bench: Bench) -> Outcome {
-    for key in ["k".repeat(1_024), "é".repeat(1_024), "😀".repeat(512)] {
-        lives(&bench, "p", &key).await?;
-        lives(&bench, &key, "r").await?;
+    keys_come_through(&bench, 1_024).await
+}
+
+async fn keys_come_through(bench: &Bench, units: usize) -> Outcome {
+    for key in ["k".repeat(units), "é".repeat(units), "😀".repeat(units / 2)] {
+        lives(bench, "p", &key).await?;
+        lives(bench, &key, "r").await?;
         bench.transact(&key, &[Operation::Insert(body(&key, &key))]).await?;
         bench.row(&key, &key).await?;
+    }
+    Ok(())
+}
+
+async fn keys_of_over_512_units_are_refused(bench: Bench) -> Outcome {
+    for key in ["k".repeat(513), "é".repeat(1_024)] {
+        expect_error("an insert", bench.write(&Operation::Insert(body("p", &key))).await, ErrorKind::Invalid)?;
     }
     Ok(())
 }

@@ -108,7 +108,8 @@ async fn a_property_name_is_an_identifier(bench: Bench) -> Outcome {
 }
 
 async fn a_string_has_at_most_32_k_units(bench: Bench) -> Outcome {
-    for (text, units) in [("s", 32 * 1024), ("é", 32 * 1024), ("😀", 16 * 1024)] {
+    // Escaped, since Azurite spoils large bodies beyond ASCII.
+    for (text, units) in [("s", 32 * 1024), ("\\u00e9", 32 * 1024), ("\\ud83d\\ude00", 16 * 1024)] {
         let with = |count: usize| row(&format!(r#","S":"{}""#, text.repeat(count)));
         accepted(&bench, with(units)?).await.at(text)?;
         refused(&bench, with(units + 1)?).await.at(text)?;

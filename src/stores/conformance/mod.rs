@@ -86,6 +86,17 @@ mod tests {
     }
 
     #[test]
+    fn every_quirk_is_shown_by_a_case() {
+        let quirks = TABLES.iter().flat_map(|cases| cases.iter()).filter_map(Case::quirk);
+        let mut shown: Vec<_> =
+            quirks.chain(queue::CASES.iter().filter_map(Case::quirk)).map(|quirk| quirk.name).collect();
+        let mut listed: Vec<_> = QUIRKS.iter().map(|quirk| quirk.name).collect();
+        shown.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(shown, listed);
+    }
+
+    #[test]
     fn every_case_has_a_name_of_its_own() {
         let mut names: Vec<_> = TABLES.iter().flat_map(|cases| cases.iter()).map(|case| case.name).collect();
         names.extend(queue::CASES.iter().map(|case| case.name));

@@ -3,10 +3,51 @@
 use super::suite::Quirk;
 
 /// All of them.
-pub const QUIRKS: &[&Quirk] = &[&MERGED_LIMITS];
+pub const QUIRKS: &[&Quirk] = &[
+    &BATCHED_LINE_SEPARATORS,
+    &BATCHED_QUOTES,
+    &KEY_LENGTH,
+    &MERGED_LIMITS,
+    &MINUS_ZERO,
+    &SPLIT_CHARACTERS,
+    &TABLE_CASE,
+];
+
+pub(super) static BATCHED_LINE_SEPARATORS: Quirk = Quirk {
+    name: "batched line separators",
+    azure: "takes U+2028 and U+2029 in the keys and values of a transaction like any other character",
+    azurite: "reads a transaction by regular expressions whose dot ends there, and refuses it",
+};
+
+pub(super) static BATCHED_QUOTES: Quirk = Quirk {
+    name: "batched quotes",
+    azure: "reads a doubled quote in the URL of a batched operation as a quote of the key",
+    azurite: "ends the key at a quote with a comma behind it, and answers that the row is missing",
+};
+
+pub(super) static KEY_LENGTH: Quirk =
+    Quirk { name: "key length", azure: "takes keys of up to 1,024 characters", azurite: "refuses keys of over 512" };
 
 pub(super) static MERGED_LIMITS: Quirk = Quirk {
     name: "merged limits",
     azure: "refuses a merge that would leave a row beyond its limits",
     azurite: "looks at the properties of the request alone",
+};
+
+pub(super) static MINUS_ZERO: Quirk = Quirk {
+    name: "minus zero",
+    azure: "keeps the sign of an Edm.Double of -0.0",
+    azurite: "makes it 0.0, by way of a JSON number",
+};
+
+pub(super) static SPLIT_CHARACTERS: Quirk = Quirk {
+    name: "split characters",
+    azure: "reads the body of a request as one text",
+    azurite: "decodes each piece of a large body by itself, and spoils a character beyond ASCII that lies across two",
+};
+
+pub(super) static TABLE_CASE: Quirk = Quirk {
+    name: "table case",
+    azure: "finds a table by its name in any case",
+    azurite: "does not create a table again in another case, but does not find its rows by that name either",
 };

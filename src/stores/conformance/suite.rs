@@ -57,6 +57,11 @@ impl<S> Case<S> {
         Self { name, run, lax: Some((quirk, lax)) }
     }
 
+    /// The quirk that it is about, if any.
+    pub fn quirk(&self) -> Option<&'static Quirk> {
+        self.lax.map(|(quirk, _)| quirk)
+    }
+
     async fn check(&self, server: Server, subject: S) -> Outcome {
         let (run, quirk) = match (server, &self.lax) {
             (Server::Azurite, Some((quirk, lax))) => (*lax, Some(*quirk)),
@@ -75,7 +80,7 @@ impl<S> Case<S> {
 
 impl<S> fmt::Debug for Case<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quirk = self.lax.map(|(quirk, _)| quirk.name);
+        let quirk = self.quirk().map(|quirk| quirk.name);
         f.debug_struct("Case").field("name", &self.name).field("quirk", &quirk).finish()
     }
 }

@@ -11,14 +11,10 @@ use super::errors;
 use super::faults::{Faults, Request, RequestKind};
 use super::wire::Wire;
 use crate::runtime::Runtime;
-use crate::stores::{Message, Queue, StoreError};
+use crate::stores::{Message, Queue, StoreError, limits};
 
-/// Most messages that one request receives.
-const MAX_RECEIVE: u8 = 32;
-/// Most bytes in a message.
-const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// How long a message can be hidden, and how long it is kept.
-const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long a message is kept.
+const TIME_TO_LIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A queue of messages in memory, with Azure's limits: a message is at most 64 KiB, is hidden for whole seconds from one
 /// to seven days, and is gone after seven days.
@@ -98,16 +94,8 @@ impl Queue for MemoryQueue {
 
     async fn receive(&self, max: u8, hidden: Duration) -> Result<Vec<Message>, StoreError> {
         let effect = |_| {
-            if !(1..=MAX_RECEIVE).contains(&max) {
-                let message = format!("a request receives 1 to {MAX_RECEIVE} messages, not {max}");
-                return Err(errors::invalid("OutOfRangeQueryParameterValue", message));
-            }
-            // The wire has whole seconds: more is safe, less is not.
-            let hidden = Duration::from_secs(hidden.as_secs() + u64::from(hidden.subsec_nanos() > 0));
-            if hidden.is_zero() || hidden > WEEK {
-                let message = format!("a message is hidden for 1 second to 7 days, not {hidden:?}");
-                return Err(errors::invalid("OutOfRangeQueryParameterValue", message));
-            }
+            let seconds = limits::check_receive(max, hidden).map_err(errors::refused)?;
+            let hidden = Duration::from_secs(seconds.into());
             self.with(|state, now| state.receive(max, hidden, now))
         };
         self.wire.carry(&Request::new(RequestKind::Receive), effect).await
@@ -120,26 +108,10 @@ impl Queue for MemoryQueue {
 
     async fn send(&self, text: &str) -> Result<(), StoreError> {
         let effect = |_| {
-            check_text(text)?;
+            limits::check_message(text).map_err(errors::refused)?;
             self.with(|state, now| state.send(text, now))
         };
         self.wire.carry(&Request::new(RequestKind::Send), effect).await
-    }
-}
-
-/// A message travels as XML, which has no place for most control characters.
-fn check_text(text: &str) -> Result<(), StoreError> {
-    if text.len() > MAX_MESSAGE_BYTES {
-        let message = format!("the message has {} bytes; it should have at most {MAX_MESSAGE_BYTES}", text.len());
-        return Err(StoreError { status: Some(413), ..errors::invalid("RequestBodyTooLarge", message) });
-    }
-    let bad =
-        |c: &char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
-    match text.chars().find(bad) {
-        Some(bad) => {
-            Err(errors::invalid("InvalidXmlDocument", format!("the message holds {bad:?}, which XML has not")))
-        }
-        None => Ok(()),
     }
 }
 
@@ -147,7 +119,8 @@ impl State {
     fn send(&mut self, text: &str, now: Instant) {
         let number = self.sent;
         self.sent += 1;
-        let stored = Stored { text: text.to_owned(), dequeue_count: 0, visible_at: now, expires_at: now + WEEK };
+        let stored =
+            Stored { text: text.to_owned(), dequeue_count: 0, visible_at: now, expires_at: now + TIME_TO_LIVE };
         self.messages.insert(number, stored);
         self.visible.insert((now, number));
     }

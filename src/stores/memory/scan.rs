@@ -14,10 +14,8 @@ use crate::stores::{Continuation, Page, Query, Scope, StoreError, limits};
 
 /// The next page of `query`. With `page_rows` pages are as short, and the first one is empty.
 pub(super) fn page(table: &Table, query: &Query, page_rows: Option<NonZeroU16>) -> Result<Page, StoreError> {
+    limits::check_query(query).map_err(errors::refused)?;
     let top = query.top.unwrap_or(limits::MAX_PAGE);
-    if !(1..=limits::MAX_PAGE).contains(&top) {
-        return Err(errors::invalid("InvalidInput", format!("$top should be 1 to {}, not {top}", limits::MAX_PAGE)));
-    }
     let resume = query.continuation.as_ref().map(Resume::decode).transpose()?;
     let most = match (page_rows, &resume) {
         (Some(_), None) => 0,

@@ -10,6 +10,7 @@
 
 mod account;
 mod bench;
+mod cache;
 mod keys;
 mod limits;
 mod queries;
@@ -23,6 +24,7 @@ mod writes;
 use std::sync::Arc;
 
 pub use bench::Bench;
+pub use cache::{CacheBench, Step, VERSIONS, agree};
 pub use queue::QueueBench;
 pub use quirks::QUIRKS;
 pub(crate) use suite::case;
@@ -60,12 +62,22 @@ pub async fn check_queue(queue: impl Fn(&str) -> Arc<dyn Queue>, server: Server)
     .await
 }
 
+/// Holds a cache to every rule of [`Cache`](crate::stores::Cache). What it puts there is left behind.
+pub async fn check_cache(bench: &CacheBench) -> Report {
+    run(cache::CASES, Server::Azure, |case| {
+        let bench = bench.of_case(case);
+        async move { Ok(bench) }
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AccountName, Region, Time};
+    use crate::cache::CacheMode;
+    use crate::model::{AccountName, Region, Time, Version};
     use crate::runtime::Runtime;
-    use crate::stores::memory::{MemoryQueue, MemoryTables};
+    use crate::stores::memory::{MemoryCache, MemoryQueue, MemoryTables};
 
     fn runtime() -> Runtime {
         Runtime::simulated(Time::from_unix_seconds(1_795_348_800), 7)
@@ -85,6 +97,18 @@ mod tests {
         assert!(report.is_clean(), "{report}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_cache_passes() {
+        let cache = MemoryCache::new(CacheMode::WriteThrough, None, runtime());
+        let report = check_cache(&CacheBench::new(move |mode, ttl| cache.client(mode, ttl), "")).await;
+        assert!(report.is_clean(), "{report}");
+    }
+
+    #[test]
+    fn the_versions_of_the_caches_suite_ascend() {
+        assert!(VERSIONS.is_sorted_by(|a, b| Version::parse(a).unwrap() < Version::parse(b).unwrap()));
+    }
+
     #[test]
     fn every_quirk_is_shown_by_a_case() {
         let quirks = TABLES.iter().flat_map(|cases| cases.iter()).filter_map(Case::quirk);
@@ -100,6 +124,7 @@ mod tests {
     fn every_case_has_a_name_of_its_own() {
         let mut names: Vec<_> = TABLES.iter().flat_map(|cases| cases.iter()).map(|case| case.name).collect();
         names.extend(queue::CASES.iter().map(|case| case.name));
+        names.extend(cache::CASES.iter().map(|case| case.name));
         let all = names.len();
         names.sort_unstable();
         names.dedup();

@@ -22,10 +22,14 @@ mod metered;
 mod operation;
 mod query;
 mod queue;
+// A region's cache on Redis.
+pub mod redis;
 mod region;
 mod retrying;
 mod storage_clock;
 mod tables;
+// Which cryptography TLS is made of.
+pub mod tls;
 
 pub use crate::cache::{CacheMode, CachedRow, Refresh, RefreshOutcome};
 pub use cache::{Cache, CacheError};

@@ -10,4 +10,5 @@ mod azure_tables;
 mod azure_wire;
 mod documented;
 mod house;
+mod redis;
 mod vectors;

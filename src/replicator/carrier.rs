@@ -105,6 +105,7 @@ impl Carrier {
             next_report: now,
             failing: false,
         };
+        let activity = self.activity.clone();
         loop {
             let now = self.runtime.instant();
             let wake = self.start_what_is_due(&mut desk, now);
@@ -113,6 +114,7 @@ impl Carrier {
                 () = stop.cancelled() => return,
                 Some(report) = self.reports.recv() => self.take_report(report),
                 Some(done) = desk.under_way.next() => self.take_done(&mut desk, done),
+                () = activity.woken(), if desk.pass.is_none() => desk.next_pass = desk.next_pass.min(self.runtime.instant()),
                 () = tokio::time::sleep_until(wake) => {}
             }
         }

@@ -3,30 +3,50 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::Settings;
 
-/// How long after the last new record an account counts as active.
-const STAYS_ACTIVE: Duration = Duration::from_secs(2);
+/// How long nothing new may have come into an account before its shards count as asleep.
+const ASLEEP: Duration = Duration::from_millis(300);
 
 /// When something new was last found in an account: its shards then are all read more often.
 #[derive(Debug, Default)]
-pub(super) struct Activity(Mutex<Option<Instant>>);
+pub(super) struct Activity {
+    last: Mutex<Option<Instant>>,
+    woken: Notify,
+}
 
 impl Activity {
+    /// Something new came in. After a quiet time that wakes the carriers of the other shards, which may have a second
+    /// to sleep: changes seldom come alone.
     pub fn seen(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+        let before = self.lock().replace(now);
+        if before.is_none_or(|last| now.saturating_duration_since(last) >= ASLEEP) {
+            self.woken.notify_waiters();
+        }
     }
 
-    fn is_active(&self, now: Instant) -> bool {
-        let last = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        last.is_some_and(|at| now.saturating_duration_since(at) < STAYS_ACTIVE)
+    /// Waits until the account wakes.
+    pub fn woken(&self) -> Notified<'_> {
+        self.woken.notified()
+    }
+
+    fn last(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// The wait between two reads of one shard: starts small after something new, doubles with every read that finds
-/// nothing, up to one bound while its account is active and another while it is idle.
+/// The wait between two reads of one shard: starts small after something new and doubles with every read that finds
+/// nothing. Its bound is half of the time since anything new came into the account, between one bound for a busy account
+/// and another for an idle one: calming down costs a handful of reads, and a busy account is read often in all its
+/// shards.
 #[derive(Debug)]
 pub(super) struct Pace {
     busy: Duration,
@@ -48,7 +68,8 @@ impl Pace {
     /// The wait after a read that took `took`. A large shard is not read back to back: reading takes at most half the
     /// time.
     pub fn after(&mut self, found_new: bool, took: Duration, activity: &Activity, now: Instant) -> Duration {
-        let most = if activity.is_active(now) { self.active } else { self.idle };
+        let quiet = activity.last().map_or(self.idle, |last| now.saturating_duration_since(last) / 2);
+        let most = quiet.min(self.idle).max(self.active);
         self.wait = if found_new { self.busy } else { (self.wait * 2).min(most) };
         self.wait.max(took)
     }
@@ -67,6 +88,9 @@ mod tests {
         assert_eq!(pace.after(true, Duration::ZERO, &activity, now), settings.poll_busy);
         let waits: Vec<_> = (0..8).map(|_| pace.after(false, Duration::ZERO, &activity, now)).collect();
         assert!(waits.windows(2).all(|w| w[0] <= w[1]) && waits[7] == settings.poll_active, "{waits:?}");
+        let later = now + Duration::from_millis(500);
+        let waits: Vec<_> = (0..8).map(|_| pace.after(false, Duration::ZERO, &activity, later)).collect();
+        assert_eq!(waits[7], Duration::from_millis(250));
         let later = now + Duration::from_secs(10);
         let waits: Vec<_> = (0..8).map(|_| pace.after(false, Duration::ZERO, &activity, later)).collect();
         assert_eq!(waits[7], settings.poll_idle);

@@ -53,7 +53,7 @@ impl Default for Settings {
             settle_window: Duration::from_secs(60),
             max_clock_skew: Duration::from_secs(60),
             poll_busy: Duration::from_millis(20),
-            poll_active: Duration::from_millis(100),
+            poll_active: Duration::from_millis(60),
             poll_idle: Duration::from_millis(1_200),
             look_first_retry: Duration::from_millis(15),
             look_last_retry: Duration::from_secs(2),

@@ -422,7 +422,8 @@ impl Ledger {
     /// When the row must be looked at next, by what its records still want.
     fn reschedule(&mut self, row: &RowId, now: Instant, storage_now: Option<Time>) {
         let Some(open) = self.rows.get(row) else { return };
-        let backoff = self.rules.first_retry.saturating_mul(1 << open.tries.min(16)).min(self.rules.last_retry);
+        let doublings = open.tries.saturating_sub(1).min(16);
+        let backoff = self.rules.first_retry.saturating_mul(1 << doublings).min(self.rules.last_retry);
         let latest = open.latest.as_ref().map(|(look, _)| *look);
         let mut next = open.next;
         for (_, key) in &open.records {

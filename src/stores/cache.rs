@@ -21,8 +21,7 @@ impl From<StoreError> for CacheError {
 /// A region's cache.
 #[async_trait]
 pub trait Cache: fmt::Debug + Send + Sync + 'static {
-    /// Refreshes many keys, each by the version-guarded script: an outcome per refresh, in order. Where several are of
-    /// one key they may take effect in any order; the newest stands.
+    /// Refreshes many keys, each by the version-guarded script: an outcome per refresh, in order.
     ///
     /// # Errors
     /// Where it fails, some of them may have taken effect. A cache that is down says so within its timeouts, and works

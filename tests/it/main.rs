@@ -12,3 +12,4 @@ mod documented;
 mod house;
 mod redis;
 mod vectors;
+mod writers;

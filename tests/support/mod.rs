@@ -3,6 +3,7 @@
 pub mod azurite;
 pub mod ports;
 pub mod process;
+pub mod programs;
 pub mod redis;
 pub mod scripted;
 

@@ -239,10 +239,8 @@ impl Faults {
     }
 
     pub(super) async fn freeze(&self) {
-        // First what a release wakes, then what says that there is something to release.
-        let released = self.0.release.notified();
         let _counted = Frozen::new(&self.0.frozen);
-        released.await;
+        self.0.release.notified().await;
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings> {

@@ -1,13 +1,12 @@
 //! The tables of an account in memory.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use super::errors;
 use super::faults::{Faults, Request, RequestKind};
-use super::queue::{MemoryQueue, Messages};
+use super::queue::MemoryQueue;
 use super::state::State;
 use super::wire::{When, Wire};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
@@ -21,22 +20,20 @@ pub struct MemoryTables {
     account: AccountName,
     wire: Wire,
     state: Arc<Mutex<State>>,
-    queues: Arc<Mutex<BTreeMap<String, Messages>>>,
 }
 
 impl MemoryTables {
     /// An empty account. `runtime` is the clock of its server; a skewed one makes a server whose clock is wrong.
     pub fn new(region: Region, account: AccountName, runtime: Runtime) -> Arc<Self> {
         let wire = Wire::new(runtime, Faults::new());
-        Arc::new(Self { region, account, wire, state: Arc::new(Mutex::new(State::new())), queues: Arc::default() })
+        Arc::new(Self { region, account, wire, state: Arc::new(Mutex::new(State::new())) })
     }
 
     /// The same account by another line, as another region sees it: the same rows, with latency, faults and request counts
     /// of its own.
     pub fn by_another_line(&self) -> Arc<Self> {
         let wire = Wire::new(self.wire.runtime.clone(), Faults::new());
-        let (state, queues) = (self.state.clone(), self.queues.clone());
-        Arc::new(Self { region: self.region.clone(), account: self.account.clone(), wire, state, queues })
+        Arc::new(Self { region: self.region.clone(), account: self.account.clone(), wire, state: self.state.clone() })
     }
 
     /// The handle to what goes wrong with requests to this account.
@@ -44,12 +41,9 @@ impl MemoryTables {
         self.wire.faults.clone()
     }
 
-    /// A queue of the same account by the same line: the same messages for the same name. It is missing until somebody
-    /// creates it.
+    /// The queue of the same account, missing as yet: same clock, same faults.
     pub fn queue(&self, name: &str) -> Arc<MemoryQueue> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let messages = queues.entry(name.to_owned()).or_default().clone();
-        MemoryQueue::beside(name, self.wire.runtime.clone(), self.faults(), messages)
+        MemoryQueue::beside(name, self.wire.runtime.clone(), self.faults())
     }
 
     /// Every row of a table in key order, past latency and faults; none where there is no such table. For comparing

@@ -49,7 +49,7 @@ impl Scripted {
     /// Listens on a free port of the loopback.
     pub fn start(acts: Vec<Act>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let endpoint = format!("http://{}/acct", listener.local_addr().expect("an address"));
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (acts, log) = (Arc::new(acts), seen.clone());
         std::thread::spawn(move || {

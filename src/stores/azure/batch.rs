@@ -5,7 +5,7 @@ use std::str;
 use azure_core::http::headers::Headers;
 
 use super::error::{explain, malformed};
-use super::request::{ACCEPT, Urls, Verb};
+use super::request::{ACCEPT, Address, Verb};
 use super::transport::Reply;
 use crate::model::{Etag, TableName};
 use crate::stores::{Operation, StoreError, TransactionError, limits};
@@ -15,7 +15,7 @@ use crate::stores::{Operation, StoreError, TransactionError, limits};
 /// # Errors
 /// Where an ETag could not stand in a header.
 pub(super) fn encode(
-    urls: &Urls,
+    address: &Address,
     table: &TableName,
     operations: &[Operation],
     boundary: &str,
@@ -27,7 +27,7 @@ pub(super) fn encode(
     }
     for (index, operation) in operations.iter().enumerate() {
         let at = |error| TransactionError { index: Some(index), error };
-        push_operation(&mut body, urls, table, operation, boundary).map_err(at)?;
+        push_operation(&mut body, address, table, operation, boundary).map_err(at)?;
     }
     for part in ["--changeset_", boundary, "--\r\n--batch_", boundary, "--\r\n"] {
         body.push_str(part);
@@ -42,7 +42,7 @@ pub(super) fn content_type(boundary: &str) -> String {
 
 fn push_operation(
     body: &mut String,
-    urls: &Urls,
+    address: &Address,
     table: &TableName,
     operation: &Operation,
     boundary: &str,
@@ -56,9 +56,9 @@ fn push_operation(
     body.push_str(verb.method.as_str());
     body.push(' ');
     if verb.keyed {
-        urls.push_row(body, table, operation.partition(), operation.row());
+        address.push_row(body, table, operation.partition(), operation.row());
     } else {
-        urls.push_table(body, table);
+        address.push_table(body, table);
     }
     body.push_str(" HTTP/1.1\r\nAccept: ");
     body.push_str(ACCEPT);
@@ -70,13 +70,13 @@ fn push_operation(
     }
     match operation.body() {
         Some(row) => {
-            let json = row.json();
+            let json = address.written(row.json());
             let length = json.len().to_string();
             for part in [
                 "Prefer: return-no-content\r\nContent-Type: application/json\r\nContent-Length: ",
                 &length,
                 "\r\n\r\n",
-                json,
+                &json,
                 "\r\n",
             ] {
                 body.push_str(part);
@@ -224,9 +224,9 @@ mod tests {
 
     #[test]
     fn a_transaction_is_one_closed_change_set() {
-        let urls = Urls::new(&Url::parse("http://host/acct").unwrap());
+        let address = Address::new(&Url::parse("http://host/acct").unwrap());
         let table = TableName::new("Orders").unwrap();
-        let body = encode(&urls, &table, &operations(), "b").unwrap();
+        let body = encode(&address, &table, &operations(), "b").unwrap();
         let part = "--changeset_b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n";
         let accept = "Accept: application/json;odata=minimalmetadata\r\nDataServiceVersion: 3.0;NetFx\r\n";
         let json = "Prefer: return-no-content\r\nContent-Type: application/json\r\nContent-Length: 36\r\n\r\n\

@@ -12,7 +12,7 @@ use tracing::debug;
 use super::batch;
 use super::connection::AccountTarget;
 use super::error::{answered, malformed};
-use super::request::{Urls, Verb, header, json_body, request};
+use super::request::{Address, Verb, header, request};
 use super::sign::{Service, Signer};
 use super::transport::{ConnectError, HttpOptions, Reply, Transport, Wire};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
@@ -27,7 +27,7 @@ pub struct AzureTables {
     account: AccountName,
     clock: Arc<StorageClock>,
     wire: Wire,
-    urls: Urls,
+    address: Address,
     runtime: Runtime,
 }
 
@@ -46,8 +46,8 @@ impl AzureTables {
         let clock = Arc::new(StorageClock::new());
         let transport = Transport::new(options, clock.clone(), runtime.clone())?;
         let admission = target.tables.credential()?.policy(|key| Signer::new(key, Service::Tables, runtime.clone()));
-        let urls = Urls::new(&target.tables.url);
-        Ok(Arc::new(Self { region, account, clock, wire: Wire::new(transport, admission), urls, runtime }))
+        let address = Address::new(&target.tables.url);
+        Ok(Arc::new(Self { region, account, clock, wire: Wire::new(transport, admission), address, runtime }))
     }
 
     async fn send(&self, request: Request) -> Result<Reply, StoreError> {
@@ -114,7 +114,7 @@ impl Tables for AzureTables {
 
     async fn get(&self, table: &TableName, partition: &PartitionKey, row: &RowKey) -> Result<Option<Row>, StoreError> {
         limits::check_keys(partition, row)?;
-        let reply = self.send(request(Method::Get, &self.urls.row(table, partition, row))?).await?;
+        let reply = self.send(request(Method::Get, &self.address.row(table, partition, row))?).await?;
         if reply.status != 200 {
             let error = answered(&reply);
             return if error.kind == ErrorKind::NotFound { Ok(None) } else { Err(error) };
@@ -125,7 +125,7 @@ impl Tables for AzureTables {
 
     async fn query(&self, table: &TableName, query: &Query) -> Result<Page, StoreError> {
         limits::check_query(query)?;
-        let reply = self.send(request(Method::Get, &self.urls.query(table, query))?).await?;
+        let reply = self.send(request(Method::Get, &self.address.query(table, query))?).await?;
         if reply.status == 200 { read_page(&reply) } else { Err(answered(&reply)) }
     }
 
@@ -133,8 +133,8 @@ impl Tables for AzureTables {
         limits::check_operation(operation)?;
         let verb = Verb::of(operation)?;
         let url = match verb.keyed {
-            true => self.urls.row(table, operation.partition(), operation.row()),
-            false => self.urls.table(table),
+            true => self.address.row(table, operation.partition(), operation.row()),
+            false => self.address.table(table),
         };
         let mut request = request(verb.method, &url)?;
         if let Some(etag) = verb.if_match {
@@ -142,7 +142,7 @@ impl Tables for AzureTables {
         }
         if let Some(body) = operation.body() {
             header(&mut request, "prefer", "return-no-content");
-            json_body(&mut request, body.json());
+            self.address.set_json(&mut request, body.json());
         }
         let reply = self.send(request).await?;
         if !matches!(reply.status, 201 | 204) {
@@ -163,8 +163,8 @@ impl Tables for AzureTables {
     ) -> Result<Vec<Option<Etag>>, TransactionError> {
         limits::check_transaction(partition, operations)?;
         let boundary = format!("{:016x}{:016x}", self.runtime.random(), self.runtime.random());
-        let body = batch::encode(&self.urls, table, operations, &boundary)?;
-        let mut request = request(Method::Post, &self.urls.batch())?;
+        let body = batch::encode(&self.address, table, operations, &boundary)?;
+        let mut request = request(Method::Post, &self.address.batch())?;
         header(&mut request, "content-type", batch::content_type(&boundary));
         request.set_body(body);
         let reply = self.send(request).await?;
@@ -175,9 +175,9 @@ impl Tables for AzureTables {
     }
 
     async fn create_table(&self, table: &TableName) -> Result<bool, StoreError> {
-        let mut request = request(Method::Post, &self.urls.tables(None))?;
+        let mut request = request(Method::Post, &self.address.tables(None))?;
         header(&mut request, "prefer", "return-no-content");
-        json_body(&mut request, &format!(r#"{{"TableName":"{table}"}}"#).into());
+        self.address.set_json(&mut request, &format!(r#"{{"TableName":"{table}"}}"#).into());
         let reply = self.send(request).await?;
         if matches!(reply.status, 201 | 204) {
             return Ok(true);
@@ -190,7 +190,7 @@ impl Tables for AzureTables {
         let mut tables = Vec::new();
         let mut next: Option<String> = None;
         loop {
-            let reply = self.send(request(Method::Get, &self.urls.tables(next.as_deref()))?).await?;
+            let reply = self.send(request(Method::Get, &self.address.tables(next.as_deref()))?).await?;
             if reply.status != 200 {
                 return Err(answered(&reply));
             }

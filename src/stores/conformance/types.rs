@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::bench::{Bench, body_with};
-use super::quirks::{MINUS_ZERO, SPLIT_CHARACTERS};
+use super::quirks::MINUS_ZERO;
 use super::suite::{Context, Failure, Outcome, cases, ensure, fail, same};
 use crate::model::{RowBody, Time, Version};
 use crate::stores::limits::Properties;
@@ -17,7 +17,7 @@ cases! {
     /// Cases about values.
     pub(super) const CASES: Bench = [
         strings_come_back_exactly,
-        long_strings_beyond_ascii_come_back_exactly(SPLIT_CHARACTERS => long_strings_beyond_ascii_are_spoiled),
+        long_strings_beyond_ascii_come_back_exactly,
         text_that_looks_like_another_type_stays_text,
         integers_come_back_exactly,
         doubles_come_back_exactly,
@@ -183,18 +183,6 @@ async fn long_strings_beyond_ascii_come_back_exactly(bench: Bench) -> Outcome {
         ensure(same(&bench.row("p", "r").await?.body), || "the text should come back".to_owned())?;
     }
     Ok(())
-}
-
-async fn long_strings_beyond_ascii_are_spoiled(bench: Bench) -> Outcome {
-    for shift in 0..3 {
-        let row = body_with("p", "r", &format!(r#","Long":"{}""#, long(shift)))?;
-        bench.put(&Operation::InsertOrReplace(row)).await?;
-        let found = bench.row("p", "r").await?.body.string("Long").unwrap_or_default();
-        if found != long(shift) {
-            return ensure(found.contains('\u{fffd}'), || "a spoiled character should be U+FFFD".to_owned());
-        }
-    }
-    fail("all of them came back")
 }
 
 async fn text_that_looks_like_another_type_stays_text(bench: Bench) -> Outcome {

@@ -50,3 +50,8 @@ pub mod runtime;
 
 // The program around the line: tasks and what their death means, an end with a deadline.
 pub mod daemon;
+
+// The examples of README.md compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -21,7 +21,8 @@ impl From<StoreError> for CacheError {
 /// A region's cache.
 #[async_trait]
 pub trait Cache: fmt::Debug + Send + Sync + 'static {
-    /// Refreshes many keys, each by the version-guarded script: an outcome per refresh, in order.
+    /// Refreshes many keys, each by the version-guarded script: an outcome per refresh, in order. Where several are of
+    /// one key they may take effect in any order; the newest stands.
     ///
     /// # Errors
     /// Where it fails, some of them may have taken effect. A cache that is down says so within its timeouts, and works

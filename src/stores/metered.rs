@@ -135,3 +135,52 @@ impl Queue for MeteredQueue {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{RowBody, Time};
+    use crate::runtime::Runtime;
+    use crate::stores::memory::MemoryTables;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    #[test]
+    fn what_is_sent_is_counted_by_how_it_ended_and_what_we_refuse_is_not() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        metrics::with_local_recorder(&recorder, || runtime.block_on(requests()));
+        let text = recorder.handle().render();
+        let mut counted: Vec<_> = text.lines().filter_map(|line| line.split_once("account=\"west1\",")).collect();
+        counted.sort_unstable();
+        let counted: Vec<_> = counted.into_iter().map(|(_, rest)| rest).collect();
+        assert_eq!(
+            counted,
+            [
+                "operation=\"create-table\",status=\"ok\"} 1",
+                "operation=\"get\",status=\"no-table\"} 1",
+                "operation=\"get\",status=\"ok\"} 1",
+                "operation=\"list-tables\",status=\"ok\"} 1",
+                "operation=\"query\",status=\"ok\"} 1",
+                "operation=\"transact\",status=\"already-exists\"} 1",
+                "operation=\"write\",status=\"ok\"} 1",
+            ]
+        );
+    }
+
+    async fn requests() {
+        let (region, account) = (Region::new("west").unwrap(), AccountName::new("west1").unwrap());
+        let memory = MemoryTables::new(region, account, Runtime::simulated(Time::from_unix_seconds(1_000), 1));
+        let tables = Metered::new(memory);
+        let table = TableName::new("orders").unwrap();
+        assert!(tables.get(&table, &"p".into(), &"r".into()).await.is_err());
+        assert!(tables.create_table(&table).await.unwrap());
+        assert_eq!(tables.tables().await.unwrap().len(), 1);
+        let insert = Operation::Insert(RowBody::parse(r#"{"PartitionKey":"p","RowKey":"r"}"#).unwrap());
+        tables.write(&table, &insert).await.unwrap();
+        assert!(tables.transact(&table, &"p".into(), &[insert]).await.is_err());
+        assert!(tables.get(&table, &"p".into(), &"r".into()).await.unwrap().is_some());
+        assert_eq!(tables.query(&table, &Query::new(crate::stores::Scope::Table)).await.unwrap().rows.len(), 1);
+        let refused = StoreError::new(ErrorKind::Invalid, "a key that Azure forbids");
+        tables.count::<()>(StoreOperation::Get, Err(&refused));
+    }
+}

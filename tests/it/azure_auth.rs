@@ -1,7 +1,8 @@
 //! Every way in: keys, shared access signatures, bearer tokens.
 
-use std::sync::Arc;
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, Secret, TokenCredential, TokenRequestOptions};
@@ -173,6 +174,77 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
     let err = azure_tables::connect(&target, &HttpOptions::default()).tables().await.unwrap_err();
     assert_eq!(err.kind, ErrorKind::Unreachable);
     assert!(err.message.contains("certificate"), "{err}");
+}
+
+/// What is logged, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// In a process of its own: whether a line is logged at all is decided once for all threads, whatever subscriber the
+/// first of them has.
+#[test]
+fn no_secret_is_logged_at_any_level() {
+    const CHILD: &str = "TABLERELAY_TEST_LOG";
+    if std::env::var_os(CHILD).is_some() {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(look_for_secrets());
+        return;
+    }
+    let name = "azure_auth::no_secret_is_logged_at_any_level";
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
+async fn look_for_secrets() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let azurite = Azurite::start_with_oauth();
+    let options =
+        HttpOptions { extra_roots: vec![azurite.certificate().as_bytes().to_vec()], ..HttpOptions::default() };
+    let account = azurite.account();
+    let queue = Some(account.queue_endpoint.as_str());
+    let with_key = AccountTarget::from_connection_string(&account.connection_string()).unwrap();
+    works(&with_key, &options).await;
+    let sas = sas(&account, soon());
+    let settings = CredentialSettings { sas: Some(sas.clone().into()), ..CredentialSettings::default() };
+    let with_sas = AccountTarget::new(&account.table_endpoint, queue, CredentialKind::Sas, &settings).unwrap();
+    works(&with_sas, &options).await;
+    let token = Credential::Token(HomeMade::new("https://storage.azure.com"));
+    works(&AccountTarget::with_credential(&account.table_endpoint, queue, token).unwrap(), &options).await;
+    drop(azurite);
+    for target in [&with_key, &with_sas] {
+        let err = azure_tables::connect(target, &options).tables().await.unwrap_err();
+        assert_eq!(err.kind, ErrorKind::Unreachable);
+    }
+
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("Orders") && logged.contains("TRACE"), "the requests are logged");
+    let signature = sas.rsplit_once("sig=").unwrap().1;
+    for secret in [signature, &BASE64.encode(&account.key), "SharedKeyLite ", "Bearer ", "eyJhbGci"] {
+        let line = logged.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret:?} is a secret");
+    }
 }
 
 #[test]

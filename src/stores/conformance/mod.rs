@@ -78,15 +78,25 @@ mod tests {
     use crate::model::{AccountName, Region, Time, Version};
     use crate::runtime::Runtime;
     use crate::stores::memory::{MemoryCache, MemoryQueue, MemoryTables};
+    use crate::stores::{Metered, Retrying};
 
     fn runtime() -> Runtime {
         Runtime::simulated(Time::from_unix_seconds(1_795_348_800), 7)
     }
 
+    fn memory() -> Arc<dyn Tables> {
+        MemoryTables::new(Region::new("west").unwrap(), AccountName::new("west1").unwrap(), runtime())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_memory_tables_pass() {
-        let (region, account) = (Region::new("west").unwrap(), AccountName::new("west1").unwrap());
-        let tables: Arc<dyn Tables> = MemoryTables::new(region, account, runtime());
+        let report = check_tables(&memory(), Server::Azure, "Conformance").await;
+        assert!(report.is_clean(), "{report}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counting_and_retrying_change_nothing() {
+        let tables: Arc<dyn Tables> = Metered::new(Retrying::new(memory(), runtime()));
         let report = check_tables(&tables, Server::Azure, "Conformance").await;
         assert!(report.is_clean(), "{report}");
     }

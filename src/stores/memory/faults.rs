@@ -239,8 +239,10 @@ impl Faults {
     }
 
     pub(super) async fn freeze(&self) {
+        // First what a release wakes, then what says that there is something to release.
+        let released = self.0.release.notified();
         let _counted = Frozen::new(&self.0.frozen);
-        self.0.release.notified().await;
+        released.await;
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings> {

@@ -22,11 +22,14 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub struct MemoryQueue {
     name: String,
     wire: Wire,
-    state: Mutex<Option<State>>,
+    messages: Messages,
 }
 
+/// What a queue holds; nothing before it is created.
+pub(super) type Messages = Arc<Mutex<Option<State>>>;
+
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     sent: u64,
     messages: BTreeMap<u64, Stored>,
     /// The messages by the time from which they can be received, then by age.
@@ -44,12 +47,12 @@ struct Stored {
 impl MemoryQueue {
     /// A queue that is to be created yet, with faults of its own.
     pub fn new(name: &str, runtime: Runtime) -> Arc<Self> {
-        Self::beside(name, runtime, Faults::new())
+        Self::beside(name, runtime, Faults::new(), Messages::default())
     }
 
-    /// A queue that is to be created yet, in the account that `faults` belong to.
-    pub(super) fn beside(name: &str, runtime: Runtime, faults: Faults) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), wire: Wire::new(runtime, faults), state: Mutex::new(None) })
+    /// The queue of an account that holds these messages, by the line that `faults` belong to.
+    pub(super) fn beside(name: &str, runtime: Runtime, faults: Faults, messages: Messages) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), wire: Wire::new(runtime, faults), messages })
     }
 
     /// The queue's name.
@@ -73,7 +76,7 @@ impl MemoryQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> Result<T, StoreError> {

@@ -1,12 +1,13 @@
 //! The tables of an account in memory.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use super::errors;
 use super::faults::{Faults, Request, RequestKind};
-use super::queue::MemoryQueue;
+use super::queue::{MemoryQueue, Messages};
 use super::state::State;
 use super::wire::{When, Wire};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
@@ -20,20 +21,22 @@ pub struct MemoryTables {
     account: AccountName,
     wire: Wire,
     state: Arc<Mutex<State>>,
+    queues: Arc<Mutex<BTreeMap<String, Messages>>>,
 }
 
 impl MemoryTables {
     /// An empty account. `runtime` is the clock of its server; a skewed one makes a server whose clock is wrong.
     pub fn new(region: Region, account: AccountName, runtime: Runtime) -> Arc<Self> {
         let wire = Wire::new(runtime, Faults::new());
-        Arc::new(Self { region, account, wire, state: Arc::new(Mutex::new(State::new())) })
+        Arc::new(Self { region, account, wire, state: Arc::new(Mutex::new(State::new())), queues: Arc::default() })
     }
 
     /// The same account by another line, as another region sees it: the same rows, with latency, faults and request counts
     /// of its own.
     pub fn by_another_line(&self) -> Arc<Self> {
         let wire = Wire::new(self.wire.runtime.clone(), Faults::new());
-        Arc::new(Self { region: self.region.clone(), account: self.account.clone(), wire, state: self.state.clone() })
+        let (state, queues) = (self.state.clone(), self.queues.clone());
+        Arc::new(Self { region: self.region.clone(), account: self.account.clone(), wire, state, queues })
     }
 
     /// The handle to what goes wrong with requests to this account.
@@ -41,9 +44,12 @@ impl MemoryTables {
         self.wire.faults.clone()
     }
 
-    /// The queue of the same account, missing as yet: same clock, same faults.
+    /// A queue of the same account by the same line: the same messages for the same name. It is missing until somebody
+    /// creates it.
     pub fn queue(&self, name: &str) -> Arc<MemoryQueue> {
-        MemoryQueue::beside(name, self.wire.runtime.clone(), self.faults())
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let messages = queues.entry(name.to_owned()).or_default().clone();
+        MemoryQueue::beside(name, self.wire.runtime.clone(), self.faults(), messages)
     }
 
     /// Every row of a table in key order, past latency and faults; none where there is no such table. For comparing

@@ -234,6 +234,9 @@ async fn the_queue_of_an_account_shares_its_faults() {
     assert_eq!(queue.send("x").await.unwrap_err().kind, ErrorKind::Unreachable);
     store.faults().cut(false);
     queue.send("x").await.unwrap();
+    let another = store.by_another_line().queue("relay-changes");
+    assert_eq!((store.queue("relay-changes").len(), another.len()), (1, 1), "it is one queue however it is reached");
+    assert!(store.queue("others").is_empty());
     assert_eq!((queue.name(), queue.len(), store.faults().requests(RequestKind::Send)), ("relay-changes", 1, 3));
 }
 

@@ -42,6 +42,9 @@ pub mod stores;
 // Announce and write in one call, for applications and for whatever else writes by the protocol.
 pub mod writer;
 
+// What was typed into the file, then what is usable.
+pub mod config;
+
 // Every metric, log event and log form, in one place.
 pub mod telemetry;
 

@@ -182,6 +182,11 @@ impl AccountTarget {
         }
     }
 
+    /// The address of its tables, without a query: what tells one account from another.
+    pub fn table_endpoint(&self) -> &Url {
+        &self.tables.url
+    }
+
     /// Whether it has a queue endpoint, so that the queue form of the feed can be read.
     pub fn has_queue(&self) -> bool {
         self.queue.is_some()

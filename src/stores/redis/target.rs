@@ -65,6 +65,28 @@ impl RedisUrl {
         matches!(self.0.addr(), ConnectionAddr::TcpTls { .. })
     }
 
+    /// Whether it goes together with being a cluster, with a credential and with root certificates, so that a
+    /// configuration can be checked before any of them is made.
+    ///
+    /// # Errors
+    /// [`TargetError`], the first that applies.
+    pub fn check(&self, cluster: bool, credential: bool, root_certificates: bool) -> Result<(), TargetError> {
+        let redis = self.0.redis_settings();
+        if credential && !self.is_tls() {
+            return Err(TargetError::TokenInTheClear);
+        }
+        if credential && (redis.username().is_some() || redis.password().is_some()) {
+            return Err(TargetError::TwoCredentials);
+        }
+        if root_certificates && !self.is_tls() {
+            return Err(TargetError::CertificatesWithoutTls);
+        }
+        if cluster && redis.db() != 0 {
+            return Err(TargetError::Database(redis.db()));
+        }
+        Ok(())
+    }
+
     pub(super) fn info(&self) -> &ConnectionInfo {
         &self.0
     }
@@ -129,22 +151,7 @@ impl RedisTarget {
 
     /// What does not go together.
     pub(super) fn check(&self) -> Result<(), TargetError> {
-        let redis = self.url.info().redis_settings();
-        if self.credential.is_some() {
-            if !self.url.is_tls() {
-                return Err(TargetError::TokenInTheClear);
-            }
-            if redis.username().is_some() || redis.password().is_some() {
-                return Err(TargetError::TwoCredentials);
-            }
-        }
-        if self.root_certificates.is_some() && !self.url.is_tls() {
-            return Err(TargetError::CertificatesWithoutTls);
-        }
-        if self.cluster && redis.db() != 0 {
-            return Err(TargetError::Database(redis.db()));
-        }
-        Ok(())
+        self.url.check(self.cluster, self.credential.is_some(), self.root_certificates.is_some())
     }
 }
 

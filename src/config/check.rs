@@ -1,0 +1,145 @@
+//! From the raw form to the checked one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::region;
+use super::section::Section;
+use super::settings::{AdminSettings, HttpSettings, LogSettings, ReplicationSettings, Settings};
+use crate::model::{Region, TableName};
+use crate::topology::{Role, TableFilter};
+
+/// Reads every table of the file. What is wrong is noted, and the default or nothing stands in its place, so that the
+/// rest is checked too: the result counts only where no problem was noted.
+pub(super) fn settings(root: Section<'_>, variable: &region::Variable<'_>) -> Settings {
+    let replication = replication(root.table("replication"));
+    let settings = Settings {
+        log: log(root.table("log")),
+        admin: admin(root.table("admin")),
+        replication,
+        http: http(root.table("http"), &replication),
+        tables: tables(&root),
+        regions: regions(&root, variable),
+    };
+    root.finish();
+    settings
+}
+
+fn log(section: Section<'_>) -> LogSettings {
+    let default = LogSettings::default();
+    let log = LogSettings { format: section.or("format", default.format), level: section.or("level", default.level) };
+    section.finish();
+    log
+}
+
+fn admin(section: Section<'_>) -> AdminSettings {
+    let admin = AdminSettings { listen: section.or("listen", AdminSettings::default().listen) };
+    section.finish();
+    admin
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn replication(section: Section<'_>) -> ReplicationSettings {
+    let default = ReplicationSettings::default();
+    let replication = ReplicationSettings {
+        settle_window: section.within("settle_window", default.settle_window, ms(1_000)..=HOUR),
+        max_clock_skew: section.within("max_clock_skew", default.max_clock_skew, ms(0)..=HOUR),
+        poll_busy: section.within("poll_busy", default.poll_busy, ms(1)..=ms(60_000)),
+        poll_idle: section.within("poll_idle", default.poll_idle, ms(1)..=ms(60_000)),
+        max_open_records: section.within("max_open_records", default.max_open_records, 100..=1_000_000),
+        requests_in_flight: section.within("requests_in_flight", default.requests_in_flight, 1..=1_000),
+        batch_rows: section.within("batch_rows", default.batch_rows, 1..=10_000),
+        tombstone_scan: section.within("tombstone_scan", default.tombstone_scan, 0..=1_000),
+    };
+    if replication.settle_window < replication.max_clock_skew {
+        let key = if section.has("settle_window") { "settle_window" } else { "max_clock_skew" };
+        section.problem(
+            key,
+            format!(
+                "settle_window ({}) should be at least max_clock_skew ({})",
+                super::duration::render(replication.settle_window),
+                super::duration::render(replication.max_clock_skew),
+            ),
+        );
+    }
+    if replication.poll_idle < replication.poll_busy {
+        let key = if section.has("poll_idle") { "poll_idle" } else { "poll_busy" };
+        section.problem(key, "poll_idle should be at least poll_busy");
+    }
+    section.finish();
+    replication
+}
+
+fn http(section: Section<'_>, replication: &ReplicationSettings) -> HttpSettings {
+    let default = HttpSettings::default();
+    let http = HttpSettings {
+        connect_timeout: section.within("connect_timeout", default.connect_timeout, ms(100)..=ms(60_000)),
+        read_timeout: section.within("read_timeout", default.read_timeout, ms(100)..=ms(300_000)),
+        // A shorter window shortens what nobody has set.
+        total_timeout: section.within(
+            "total_timeout",
+            default.total_timeout.min(replication.settle_window / 2),
+            ms(100)..=ms(300_000),
+        ),
+        ca_file: section.get::<String>("ca_file").map(PathBuf::from),
+    };
+    if http.total_timeout > replication.settle_window / 2 {
+        let most = super::duration::render(replication.settle_window / 2);
+        section.problem("total_timeout", format!("should be at most half the settle window, {most}"));
+    }
+    section.finish();
+    http
+}
+
+fn tables(root: &Section<'_>) -> TableFilter {
+    let mut named = BTreeSet::new();
+    let mut every = false;
+    let sections = root.named("table");
+    if sections.is_empty() {
+        root.problem(
+            "table",
+            "no table is replicated; name them, as in [table.orders], or take [table.\"*\"] for every one",
+        );
+    }
+    for (name, section) in sections {
+        match TableName::new(name) {
+            _ if name == "*" => every = true,
+            Ok(table) if table.is_system() => {
+                section.problem("", "names that begin with Relay are reserved; such tables are not replicated");
+            }
+            Ok(table) => drop(named.insert(table)),
+            Err(err) => section.problem("", err.to_string()),
+        }
+        section.finish();
+    }
+    if every && !named.is_empty() {
+        root.problem("table", "[table.\"*\"] is every table; there should be no other one beside it");
+    }
+    if every { TableFilter::Every } else { TableFilter::Named(named) }
+}
+
+fn regions(root: &Section<'_>, variable: &region::Variable<'_>) -> BTreeMap<Region, super::RegionSettings> {
+    let sections = root.named("region");
+    if sections.is_empty() {
+        root.problem("region", "there is no region; each has a table of its own, as in [region.west]");
+    }
+    let mut regions = BTreeMap::new();
+    let mut places = region::Places::default();
+    let mut complete = true;
+    for (name, section) in sections {
+        let region = Region::new(name).map_err(|err| section.problem("", err.to_string())).ok();
+        let settings = region::region(section, variable, &mut places);
+        complete &= settings.is_some();
+        regions.extend(region.zip(settings));
+    }
+    if complete && !regions.is_empty() && regions.values().all(|region| region.role != Role::Writer) {
+        root.problem("region", "no region is a writer; at least one should have role = \"writer\"");
+    }
+    regions
+}

@@ -1,0 +1,294 @@
+//! The checked form: what the rest of the program works with. Whoever holds one need not look at it twice.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::secret::Secret;
+use super::{duration, kinds};
+use crate::cache::{CacheMode, KeyTemplate};
+use crate::model::{AccountName, Region};
+use crate::stores::azure::{AccountTarget, CredentialKind, CredentialSettings, TargetError};
+use crate::stores::redis::RedisUrl;
+use crate::telemetry::{LogFormat, LogLevel};
+use crate::topology::{Role, TableFilter};
+
+/// The settings of all regions: one file for every daemon.
+///
+/// Serialized it is that file again, with every default written out and secrets masked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Settings {
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[admin]`
+    pub admin: AdminSettings,
+    /// `[replication]`
+    pub replication: ReplicationSettings,
+    /// `[http]`
+    pub http: HttpSettings,
+    /// `[table.NAME]`: which tables are replicated.
+    #[serde(rename = "table", serialize_with = "as_tables")]
+    pub tables: TableFilter,
+    /// `[region.NAME]`: at least one.
+    #[serde(rename = "region")]
+    pub regions: BTreeMap<Region, RegionSettings>,
+}
+
+/// `[log]`: what is logged to standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LogSettings {
+    /// In which form.
+    pub format: LogFormat,
+    /// From which level on.
+    pub level: LogLevel,
+}
+
+/// `[admin]`: the endpoint for probes, metrics and people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct AdminSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+/// `[replication]`: the protocol's windows, and how hard the line works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ReplicationSettings {
+    /// How long after its announcement a write may still arrive.
+    #[serde(serialize_with = "duration::serialize")]
+    pub settle_window: Duration,
+    /// How far ahead of the storage clock a version may lie.
+    #[serde(serialize_with = "duration::serialize")]
+    pub max_clock_skew: Duration,
+    /// How long to wait before a shard is read again while changes come in.
+    #[serde(serialize_with = "duration::serialize")]
+    pub poll_busy: Duration,
+    /// The same while none come.
+    #[serde(serialize_with = "duration::serialize")]
+    pub poll_idle: Duration,
+    /// Most open records of one shard in memory; more stay in the feed until there is room.
+    pub max_open_records: u32,
+    /// Most requests under way to one region at a time.
+    pub requests_in_flight: u32,
+    /// Most rows that one batch takes to a destination.
+    pub batch_rows: u32,
+    /// While a shard holds at most this many tombstones, they are read in one query instead of one by one.
+    pub tombstone_scan: u32,
+}
+
+/// `[http]`: requests to storage accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HttpSettings {
+    /// How long a connection may take to be made.
+    #[serde(serialize_with = "duration::serialize")]
+    pub connect_timeout: Duration,
+    /// How long a reply may be silent.
+    #[serde(serialize_with = "duration::serialize")]
+    pub read_timeout: Duration,
+    /// How long one try of a request may take in all; at most half the settle window.
+    #[serde(serialize_with = "duration::serialize")]
+    pub total_timeout: Duration,
+    /// A PEM file of certificate authorities to trust besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[region.NAME]`
+#[derive(Debug, Clone, Serialize)]
+pub struct RegionSettings {
+    /// What the region is for.
+    pub role: Role,
+    /// `[region.NAME.account.NAME]`: at least one.
+    #[serde(rename = "account")]
+    pub accounts: BTreeMap<AccountName, AccountSettings>,
+    /// `[region.NAME.cache]`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSettings>,
+}
+
+/// `[region.NAME.account.NAME]`: a storage account.
+#[derive(Debug, Clone, Serialize)]
+pub struct AccountSettings {
+    /// Where it is and how it lets us in.
+    #[serde(flatten)]
+    pub access: Access,
+    /// Whether its queue `relay-changes` is read.
+    pub queue: bool,
+}
+
+/// Where an account is and how it lets us in.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Access {
+    /// By a connection string, as Azure writes it.
+    ConnectionString {
+        /// The string.
+        connection_string: Secret,
+    },
+    /// By endpoints and a credential.
+    Endpoints {
+        /// The URL of its tables. A query (a "SAS URL") is a secret and is not shown.
+        #[serde(serialize_with = "without_query")]
+        table_endpoint: Secret,
+        /// The URL of its queues.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_without_query")]
+        queue_endpoint: Option<Secret>,
+        /// How it lets us in.
+        #[serde(flatten)]
+        credential: CredentialChoice,
+    },
+}
+
+/// A credential by its name, with what it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CredentialChoice {
+    /// Which one.
+    #[serde(rename = "credential", serialize_with = "as_text")]
+    pub kind: CredentialKind,
+    /// Microsoft Entra tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    /// The application, or the user-assigned identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// The application's secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret>,
+    /// A shared access signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sas: Option<Secret>,
+}
+
+/// `[region.NAME.cache]`: the region's Redis.
+#[derive(Debug, Clone, Serialize)]
+pub struct CacheSettings {
+    /// Where it is. A password in it is not shown.
+    #[serde(serialize_with = "as_text")]
+    pub url: RedisUrl,
+    /// Whether it is a Redis cluster.
+    pub cluster: bool,
+    /// How it is kept.
+    #[serde(serialize_with = "as_mode")]
+    pub mode: CacheMode,
+    /// How long an entry lives after its last refresh.
+    #[serde(serialize_with = "duration::serialize")]
+    pub ttl: Duration,
+    /// How the key of a row is made.
+    #[serde(serialize_with = "as_text")]
+    pub key: KeyTemplate,
+    /// A PEM file of the certificate authorities to trust instead of the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// A Microsoft Entra credential, where the URL has no password.
+    #[serde(flatten)]
+    pub credential: Option<CredentialChoice>,
+}
+
+impl Access {
+    /// What the storage client is made from.
+    ///
+    /// # Errors
+    /// What is wrong with it; no secret is repeated.
+    pub fn target(&self) -> Result<AccountTarget, TargetError> {
+        match self {
+            Self::ConnectionString { connection_string } => {
+                AccountTarget::from_connection_string(connection_string.expose())
+            }
+            Self::Endpoints { table_endpoint, queue_endpoint, credential } => AccountTarget::new(
+                table_endpoint.expose(),
+                queue_endpoint.as_ref().map(Secret::expose),
+                credential.kind,
+                &credential.settings(),
+            ),
+        }
+    }
+}
+
+impl CredentialChoice {
+    /// The same in the words of the storage client.
+    pub fn settings(&self) -> CredentialSettings {
+        let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| SecretString::from(secret.expose()));
+        CredentialSettings {
+            tenant_id: self.tenant_id.clone(),
+            client_id: self.client_id.clone(),
+            client_secret: secret(&self.client_secret),
+            sas: secret(&self.sas),
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: LogLevel::Info }
+    }
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)) }
+    }
+}
+
+impl Default for ReplicationSettings {
+    fn default() -> Self {
+        Self {
+            settle_window: Duration::from_secs(60),
+            max_clock_skew: Duration::from_secs(60),
+            poll_busy: Duration::from_millis(20),
+            poll_idle: Duration::from_millis(1_200),
+            max_open_records: 16_384,
+            requests_in_flight: 64,
+            batch_rows: 500,
+            tombstone_scan: 1_000,
+        }
+    }
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(15),
+            total_timeout: Duration::from_secs(25),
+            ca_file: None,
+        }
+    }
+}
+
+fn as_text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+fn as_mode<S: Serializer>(mode: &CacheMode, serializer: S) -> Result<S::Ok, S::Error> {
+    let word = kinds::CACHE_MODES.iter().find(|(_, each)| each == mode).map_or("", |(word, _)| word);
+    serializer.serialize_str(word)
+}
+
+fn as_tables<S: Serializer>(tables: &TableFilter, serializer: S) -> Result<S::Ok, S::Error> {
+    let names: Vec<&str> = match tables {
+        TableFilter::Every => vec!["*"],
+        TableFilter::Named(tables) => tables.iter().map(|table| table.as_str()).collect(),
+    };
+    let mut map = serializer.serialize_map(Some(names.len()))?;
+    for name in names {
+        map.serialize_entry(name, &BTreeMap::<&str, &str>::new())?;
+    }
+    map.end()
+}
+
+fn without_query<S: Serializer>(endpoint: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    let (url, query) = endpoint.expose().split_once('?').map_or((endpoint.expose(), ""), |(url, _)| (url, "?***"));
+    serializer.collect_str(&format_args!("{url}{query}"))
+}
+
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+fn maybe_without_query<S: Serializer>(endpoint: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    match endpoint {
+        Some(endpoint) => without_query(endpoint, serializer),
+        None => serializer.serialize_none(),
+    }
+}

@@ -58,3 +58,8 @@ pub mod daemon;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+// Probes, metrics, status and a page, over HTTP.
+pub mod admin;
+
+// The commands.
+pub mod cli;

@@ -15,6 +15,7 @@ closed_list! {
     /// What a task is for.
     pub enum TaskKind {
         Signals = "signals", "waits for SIGTERM and SIGINT", "none";
+        Readiness = "readiness", "says once that the line is whole", "none";
         Replicator = "replicator", "the line: tails the feed, delivers, settles", "read the error in the line";
         Admin = "admin", "answers probes, metrics and status over HTTP", "check that the address `admin.listen` is free";
     }
@@ -34,7 +35,7 @@ impl TaskKind {
     pub fn death(self) -> Death {
         match self {
             Self::Replicator | Self::Admin => Death::EndsDaemon,
-            Self::Signals => Death::MayFinish,
+            Self::Signals | Self::Readiness => Death::MayFinish,
         }
     }
 }

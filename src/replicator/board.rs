@@ -24,6 +24,8 @@ pub(super) struct ShardProgress {
     pub open_records: usize,
     /// Whether the shard was read whole at least once.
     pub read_once: bool,
+    /// When its carrier reported, or was told to begin.
+    pub reported: Option<Instant>,
 }
 
 /// What was delivered over one link since the line began.
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub ready: bool,
     /// How long ago a shard was last read without an error; `None` before the first time.
     pub since_progress: Option<Duration>,
+    /// How long the most silent carrier has not reported, whatever its storage answers; `None` before there is one.
+    pub since_report: Option<Duration>,
 }
 
 /// Where the line's parts leave what they know, for `/status`, metrics and `RelayControl`.
@@ -73,14 +77,17 @@ impl StatusBoard {
             feed_records,
             ready: !shards.is_empty() && shards.values().all(|shard| shard.read_once),
             since_progress: lock(&self.progress).map(|at| at.elapsed()),
+            since_report: shards.values().filter_map(|shard| shard.reported).min().map(|at| at.elapsed()),
         }
     }
 
     pub(super) fn expect(&self, account: &AccountName, shard: Shard) {
-        lock(&self.shards).entry((account.clone(), shard)).or_default();
+        let begun = ShardProgress { reported: Some(Instant::now()), ..ShardProgress::default() };
+        lock(&self.shards).insert((account.clone(), shard), begun);
     }
 
     pub(super) fn report(&self, account: &AccountName, shard: Shard, progress: ShardProgress) {
+        let progress = ShardProgress { reported: Some(Instant::now()), ..progress };
         lock(&self.shards).insert((account.clone(), shard), progress);
     }
 

@@ -312,6 +312,7 @@ impl Carrier {
             waiting_rows: consumers.map(|consumer| self.ledger.waiting_rows(consumer)).collect(),
             open_records: self.ledger.open_records(),
             last_sync,
+            reported: None,
         };
         self.board.report(self.source.account(), self.shard, progress);
     }

@@ -41,6 +41,9 @@ closed_list! {
         SourceUnreachable = "source-unreachable",
             "the region's own storage cannot be read; its feed stands still",
             "check the account's health, credentials and firewall";
+        SourceReachable = "source-reachable",
+            "the region's own storage answers after it did not",
+            "none";
         AccessDenied = "access-denied",
             "a storage account refused the credentials",
             "check the credential and its role assignments (Storage Table Data Contributor); they take minutes to spread";

@@ -26,6 +26,11 @@ impl Recorder {
         Ok(Self(handle))
     }
 
+    /// A recorder that nothing is recorded by, for whoever shows metrics without having any.
+    pub fn detached() -> Self {
+        Self(PrometheusBuilder::new().build_recorder().handle())
+    }
+
     /// All metrics in Prometheus's text format.
     pub fn render(&self) -> String {
         self.0.render()

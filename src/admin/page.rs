@@ -1,0 +1,79 @@
+//! The page for people: one table, no scripts, nothing from elsewhere.
+
+use std::fmt::Write as _;
+
+use super::Status;
+use crate::settle::LinkStatus;
+
+const HEAD: &str = "<!doctype html>
+<html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"5\">
+<meta name=\"viewport\" content=\"width=device-width\">
+<style>
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0 }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+th { border-bottom: 1px solid } .flowing { color: #2a7d2a } .backing-off { color: #b36b00 } .parked { color: #c0282d }
+small { opacity: .7 }
+</style>
+";
+
+/// The page as HTML. Whatever came from outside is escaped.
+pub(super) fn render(status: &Status) -> String {
+    let (region, role) = (escaped(status.region.as_str()), status.role);
+    let ready = if status.ready { "ready" } else { "not ready yet" };
+    let mut page = format!("{HEAD}<title>{region} · tablerelay</title></head><body>\n");
+    // Writing to a String does not fail.
+    let _ = writeln!(page, "<h1>{region} <small>{role}, {ready}</small></h1>");
+    let _ = writeln!(page, "<h2>Links</h2>");
+    if status.links.is_empty() {
+        let _ = writeln!(page, "<p>There are none: this is the only region, or the daemon has just begun.</p>");
+    } else {
+        let _ = writeln!(
+            page,
+            "<table><tr><th>to</th><th>state</th><th class=\"n\">lag</th><th>Last Sync Time</th>\
+             <th class=\"n\">waiting rows</th><th>last error</th></tr>"
+        );
+        status.links.iter().for_each(|link| row(&mut page, link));
+        let _ = writeln!(page, "</table>");
+    }
+    let _ = writeln!(page, "<h2>Feed</h2>\n<table><tr><th>account</th><th class=\"n\">open records</th></tr>");
+    for (account, records) in &status.feed_records {
+        let _ = writeln!(page, "<tr><td>{}</td><td class=\"n\">{records}</td></tr>", escaped(account.as_str()));
+    }
+    let _ = writeln!(
+        page,
+        "</table>\n<p><small>tablerelay {} since {} · <a href=\"/status\">status</a> · <a href=\"/metrics\">metrics</a>\
+         </small></p></body></html>",
+        status.version, status.started
+    );
+    page
+}
+
+fn row(page: &mut String, link: &LinkStatus) {
+    let last_sync = link.last_sync.map_or_else(|| "not known yet".to_owned(), |time| time.to_string());
+    let _ = writeln!(
+        page,
+        "<tr><td>{}</td><td class=\"{state}\">{state}</td><td class=\"n\">{:.3} s</td><td>{last_sync}</td>\
+         <td class=\"n\">{}</td><td>{}</td></tr>",
+        escaped(link.destination.as_str()),
+        link.lag.as_secs_f64(),
+        link.backlog_rows,
+        escaped(link.last_error.as_deref().unwrap_or_default()),
+        state = link.state,
+    );
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,155 @@
+//! The endpoint as a client sees it.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::*;
+use crate::model::AccountName;
+use crate::settle::{LinkState, LinkStatus};
+
+struct Endpoint {
+    url: String,
+    snapshot: Arc<Mutex<Snapshot>>,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Endpoint {
+    async fn start(role: Role) -> Self {
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (url, stop) = (format!("http://{}", listener.local_addr().unwrap()), CancellationToken::new());
+        let shown = snapshot.clone();
+        let admin = Admin {
+            region: Region::new("west").unwrap(),
+            role,
+            started: Time::from_unix_seconds(1_600_000_000),
+            snapshot: Arc::new(move || shown.lock().unwrap().clone()),
+            recorder: Recorder::detached(),
+        };
+        let server = tokio::runtime::Handle::current().spawn(serve(listener, admin, stop.clone()));
+        Self { url, snapshot, stop, server }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.snapshot.lock().unwrap());
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let reply = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
+        (reply.status().as_u16(), reply.text().await.unwrap())
+    }
+
+    async fn codes(&self) -> [u16; 4] {
+        let mut codes = [0; 4];
+        for (code, path) in codes.iter_mut().zip(["/livez", "/readyz", "/health/read", "/health/write"]) {
+            *code = self.get(path).await.0;
+        }
+        codes
+    }
+}
+
+fn whole() -> Snapshot {
+    let second = Some(Duration::from_secs(1));
+    let link = LinkStatus {
+        source: Region::new("west").unwrap(),
+        destination: Region::new("north").unwrap(),
+        state: LinkState::BackingOff,
+        last_sync: Some(Time::from_unix_seconds(1_600_000_100)),
+        lag: Duration::from_millis(1_500),
+        backlog_rows: 3,
+        oldest_waiting: None,
+        last_error: Some("503 <ServerBusy> & \"slow\"".to_owned()),
+        published: Time::from_unix_seconds(1_600_000_200),
+    };
+    let feed_records = BTreeMap::from([(AccountName::new("west1").unwrap(), 7)]);
+    Snapshot {
+        links: vec![link],
+        feed_records,
+        ready: true,
+        since_progress: second,
+        since_report: second,
+        ..Snapshot::default()
+    }
+}
+
+#[tokio::test]
+async fn probes_say_what_is_so() {
+    let writer = Endpoint::start(Role::Writer).await;
+    assert_eq!(writer.codes().await, [200, 503, 503, 200], "just begun");
+    writer.set(|snapshot| *snapshot = whole());
+    assert_eq!(writer.codes().await, [200; 4], "whole");
+    writer.set(|snapshot| snapshot.since_progress = Some(Duration::from_secs(61)));
+    assert_eq!(writer.codes().await, [200, 503, 503, 200], "own storage is down: no restart helps");
+    writer.set(|snapshot| snapshot.since_report = Some(Duration::from_secs(61)));
+    assert_eq!(writer.codes().await, [503, 503, 503, 200], "stuck");
+
+    for role in [Role::Replica, Role::Standby] {
+        let other = Endpoint::start(role).await;
+        other.set(|snapshot| *snapshot = whole());
+        assert_eq!(other.codes().await, [200, 200, 200, 503], "{role}");
+    }
+}
+
+#[tokio::test]
+async fn head_has_no_body_and_nothing_can_be_changed() {
+    let endpoint = Endpoint::start(Role::Writer).await;
+    let client = reqwest::Client::new();
+    for path in ["/livez", "/readyz", "/health/read", "/health/write", "/metrics", "/status", "/"] {
+        let url = format!("{}{path}", endpoint.url);
+        let (get, head) = (client.get(&url).send().await.unwrap(), client.head(&url).send().await.unwrap());
+        assert_eq!(get.status(), head.status(), "{path}");
+        assert!(head.bytes().await.unwrap().is_empty(), "{path}");
+        assert_eq!(client.post(&url).send().await.unwrap().status(), 405, "{path}");
+    }
+    assert_eq!(endpoint.get("/nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn status_is_versioned_json() {
+    let endpoint = Endpoint::start(Role::Writer).await;
+    endpoint.set(|snapshot| *snapshot = whole());
+    let (code, text) = endpoint.get("/status").await;
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(code, 200);
+    assert_eq!(
+        value,
+        serde_json::json!({
+            "schema": 1, "region": "west", "role": "writer", "version": env!("CARGO_PKG_VERSION"), "ready": true,
+            "started": "2020-09-13T12:26:40.0000000Z", "feed_records": { "west1": 7 },
+            "links": [{
+                "source": "west", "destination": "north", "state": "backing-off", "lag_seconds": 1.5,
+                "last_sync": "2020-09-13T12:28:20.0000000Z", "backlog_rows": 3, "oldest_waiting": null,
+                "last_error": "503 <ServerBusy> & \"slow\"", "published": "2020-09-13T12:30:00.0000000Z"
+            }]
+        })
+    );
+}
+
+#[tokio::test]
+async fn the_page_shows_links_and_escapes_what_came_from_outside() {
+    let endpoint = Endpoint::start(Role::Writer).await;
+    assert!(endpoint.get("/").await.1.contains("There are none"));
+    endpoint.set(|snapshot| *snapshot = whole());
+    let (code, page) = endpoint.get("/").await;
+    assert_eq!(code, 200);
+    for words in
+        ["<td>north</td>", "backing-off", "1.500 s", "2020-09-13T12:28:20", "503 &lt;ServerBusy&gt; &amp; &quot;"]
+    {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    assert!(!page.contains("<ServerBusy>"), "{page}");
+}
+
+#[tokio::test]
+async fn it_ends_when_it_is_stopped_though_a_client_holds_on() {
+    let endpoint = Endpoint::start(Role::Writer).await;
+    let address = endpoint.url.trim_start_matches("http://").to_owned();
+    // Half a request: the client never goes on.
+    let held = tokio::net::TcpStream::connect(address).await.unwrap();
+    held.writable().await.unwrap();
+    assert_eq!(held.try_write(b"GET /livez HTTP/1.1\r\n").unwrap(), 21);
+    endpoint.stop.cancel();
+    let ended = tokio::time::timeout(GRACE * 2, endpoint.server).await;
+    assert!(ended.expect("it should end").unwrap().is_ok());
+}

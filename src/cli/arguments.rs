@@ -1,0 +1,149 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{ClosedList, Region};
+use crate::telemetry::{LogFormat, LogLevel};
+
+/// Replicates Azure Table Storage between regions and keeps each region's Redis cache fresh.
+///
+/// Exit codes: 0 done, 1 failed or refused, 2 usage or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "tablerelay", version, propagate_version = true, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub log: Log,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines are written to standard error.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Log {
+    /// The form of log lines; goes before [log] format
+    #[arg(long = "log-format", global = true, value_name = "FORMAT", value_parser = words::<LogFormat>())]
+    pub format: Option<LogFormat>,
+    /// The level of log lines; goes before [log] level
+    #[arg(long = "log-level", global = true, value_name = "LEVEL", env = "TABLERELAY_LOG", hide_env_values = true,
+        value_parser = words::<LogLevel>())]
+    pub level: Option<LogLevel>,
+}
+
+/// The words of a closed list, each with its meaning.
+fn words<L: ClosedList + Send + Sync>() -> impl TypedValueParser<Value = L> {
+    let words = L::ALL.iter().map(|item| clap::builder::PossibleValue::new(item.as_str()).help(item.meaning()));
+    PossibleValuesParser::new(words).try_map(|word| L::parse(&word).ok_or("no such word"))
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon of one region
+    Run(Run),
+    /// Show every link: state, lag, Last Sync Time, what waits
+    Status(Status),
+    /// Check or print the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at what could not be replicated
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+}
+
+/// The file that describes every region.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ConfigFile {
+    /// The configuration file
+    #[arg(long = "config", value_name = "FILE", env = "TABLERELAY_CONFIG", hide_env_values = true)]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The region whose daemon this is
+    #[arg(long, value_name = "NAME", env = "TABLERELAY_REGION", hide_env_values = true, value_parser = Region::new)]
+    pub region: Region,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say everything that is wrong with it; exit 0 or 2
+    Check(ConfigFile),
+    /// Print the effective settings as TOML, secrets masked
+    Print(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QuarantineCommand {
+    /// List what lies in quarantine, in every region
+    List(List),
+    /// Show one entry whole, with what it means and what to do about it
+    Show(Show),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Most entries of each region
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub limit: u32,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The entry, as `quarantine list` names it: 16 hex digits
+    #[arg(value_name = "ID", value_parser = entry_id)]
+    pub id: String,
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+fn entry_id(text: &str) -> Result<String, &'static str> {
+    let hex = text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if hex {
+        Ok(text.to_owned())
+    } else {
+        Err("it should be 16 lower-case hex digits, as `quarantine list` shows them")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

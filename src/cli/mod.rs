@@ -1,0 +1,67 @@
+//! The commands. Each reads its arguments, asks the rooms that know, and prints; what went wrong says what to do next.
+
+mod arguments;
+mod exit;
+mod output;
+mod quarantine;
+mod regions;
+mod run;
+mod settings;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::telemetry::{LogFormat, LogLevel, log};
+use arguments::{Arguments, Command, ConfigCommand, QuarantineCommand};
+use exit::{Exit, Failure};
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    // Help goes out with 0, a usage error with 2, as clap does by itself.
+    let arguments = Arguments::parse();
+    match dispatch(arguments) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            failure.tell();
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+    let log = arguments.log;
+    // What a person waits for at a terminal tells its own story; only what goes wrong on the way is added.
+    let quiet = || log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(LogLevel::Warn));
+    match arguments.command {
+        Command::Run(command) => run::run(&command, log),
+        Command::Config(ConfigCommand::Check(file)) => settings::check(&file),
+        Command::Config(ConfigCommand::Print(file)) => settings::print(&file),
+        Command::Status(command) => {
+            quiet()?;
+            on_runtime(status::status(&command))
+        }
+        Command::Quarantine(QuarantineCommand::List(command)) => {
+            quiet()?;
+            on_runtime(quarantine::list(&command))
+        }
+        Command::Quarantine(QuarantineCommand::Show(command)) => {
+            quiet()?;
+            on_runtime(quarantine::show(&command))
+        }
+    }
+}
+
+/// How long what is left over may take to end after the command has.
+const LEFT_OVER: std::time::Duration = std::time::Duration::from_millis(500);
+
+fn on_runtime<E>(command: impl Future<Output = Result<(), E>>) -> Result<(), Failure>
+where
+    Failure: From<E>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_timeout(LEFT_OVER);
+    Ok(result?)
+}

@@ -1,0 +1,101 @@
+//! Asking every region the same, side by side, whichever of them answer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::exit::Failure;
+use super::settings::settings;
+use crate::daemon::Connector;
+use crate::model::{Region, Row, SystemTable};
+use crate::runtime::Runtime;
+use crate::stores::{ErrorKind, Query, RegionStore, StoreError};
+
+/// How long a person waits for a region that does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A region that did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Unreachable {
+    pub region: Region,
+    pub error: String,
+}
+
+/// The stores of every region of a configuration.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub(super) fn stores(file: &Path) -> Result<Vec<RegionStore>, Failure> {
+    let settings = settings(file)?;
+    let connector = Connector::new(&settings.http, Runtime::system()).map_err(Failure::usage)?.within(PATIENCE);
+    let regions = settings.regions.iter().map(|(name, settings)| connector.region(name, settings, false));
+    regions.collect::<Result<_, _>>().map_err(Failure::usage)
+}
+
+/// What each region answers, in the order of `stores`, and who did not.
+pub(super) async fn ask<'a, T, F>(
+    stores: &'a [RegionStore],
+    question: impl Fn(&'a RegionStore) -> F,
+) -> (Vec<(&'a Region, T)>, Vec<Unreachable>)
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let answers = futures::future::join_all(stores.iter().map(|store| tokio::time::timeout(PATIENCE, question(store))));
+    let (mut answered, mut unreachable) = (Vec::new(), Vec::new());
+    for (store, answer) in stores.iter().zip(answers.await) {
+        let error = match answer {
+            Ok(Ok(answer)) => {
+                answered.push((store.region(), answer));
+                continue;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        unreachable.push(Unreachable { region: store.region().clone(), error });
+    }
+    (answered, unreachable)
+}
+
+/// Names on standard error whoever did not answer.
+///
+/// # Errors
+/// Where nobody did.
+pub(super) fn report(unreachable: &[Unreachable], asked: usize) -> Result<(), Failure> {
+    for Unreachable { region, error } in unreachable {
+        eprintln!("tablerelay: region {region} cannot be reached: {error}");
+    }
+    if unreachable.len() == asked {
+        return Err(Failure::from(anyhow::anyhow!(
+            "no region answers; check the accounts' endpoints, credentials and firewalls, and whether you are online"
+        )));
+    }
+    Ok(())
+}
+
+/// Up to `most` rows of a system table of a region, and whether there are more. A table that is not there is empty: no
+/// daemon has run there yet.
+///
+/// # Errors
+/// Whatever else the store answers.
+pub(super) async fn rows(
+    store: &RegionStore,
+    table: SystemTable,
+    mut query: Query,
+    most: usize,
+) -> Result<(Vec<Row>, bool), StoreError> {
+    let mut rows = Vec::new();
+    loop {
+        let page = match store.home().query(&table.name(), &query).await {
+            Err(error) if error.kind == ErrorKind::NoTable => return Ok((rows, false)),
+            page => page?,
+        };
+        rows.extend(page.rows);
+        if rows.len() > most || page.continuation.is_none() {
+            let more = rows.len() > most;
+            rows.truncate(most);
+            return Ok((rows, more));
+        }
+        query.continuation = page.continuation;
+    }
+}

@@ -1,0 +1,32 @@
+//! `config check` and `config print`, and how every other command comes by its settings.
+
+use std::path::Path;
+
+use super::arguments::ConfigFile;
+use super::exit::Failure;
+use super::output;
+use crate::config::{Environment, Settings, load};
+
+/// The checked settings.
+///
+/// # Errors
+/// Everything that is wrong with them; exit code 2.
+pub(super) fn settings(file: &Path) -> Result<Settings, Failure> {
+    load(file, &Environment::process()).map_err(|problems| {
+        let count = problems.iter().count();
+        let things = if count == 1 { "one thing".to_owned() } else { format!("{count} things") };
+        Failure::usage(anyhow::anyhow!("the configuration has {things} wrong\n{problems}"))
+    })
+}
+
+pub(super) fn check(config: &ConfigFile) -> Result<(), Failure> {
+    let settings = settings(&config.file)?;
+    let regions: Vec<_> = settings.regions.iter().map(|(name, region)| format!("{name} ({})", region.role)).collect();
+    output::print(&format!("{} is right: {}", config.file.display(), regions.join(", ")))?;
+    Ok(())
+}
+
+pub(super) fn print(config: &ConfigFile) -> Result<(), Failure> {
+    output::print(&settings(&config.file)?.to_toml()?)?;
+    Ok(())
+}

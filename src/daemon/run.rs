@@ -1,0 +1,232 @@
+//! The daemon of one region: built from settings, run until it is told to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::connect::{ConnectError, Connector};
+use super::tasks::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks};
+use crate::admin::{self, Admin};
+use crate::batch::Limits;
+use crate::config::{ReplicationSettings, Settings};
+use crate::model::{ClosedList, Region};
+use crate::replicator::{self, Replicator, ReplicatorError, Setup, StatusBoard};
+use crate::runtime::Runtime;
+use crate::stores::{RegionStore, Remedy};
+use crate::telemetry::{Event, Recorder};
+
+/// Why a daemon did not start, or how it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The region is not in the configuration.
+    #[error("there is no region {region}; the configuration has {known}")]
+    NoRegion {
+        /// What was asked for.
+        region: Region,
+        /// Those that there are.
+        known: String,
+    },
+    /// A store cannot be reached by its settings.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The admin endpoint's address cannot be had.
+    #[error("admin.listen: {address} cannot be listened on: {error}; choose another address, or stop what holds it")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// A signal handler cannot be installed.
+    #[error("signals cannot be waited for: {0}")]
+    Signals(std::io::Error),
+    /// It ended otherwise than asked to.
+    #[error(transparent)]
+    Ended(#[from] DaemonError),
+}
+
+/// Longest wait before the own storage is tried again at the start.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Runs the daemon of `region` until SIGTERM, SIGINT or the death of one of its tasks.
+///
+/// # Errors
+/// [`RunError`]. A storage account that cannot be reached is none: it is tried until it can, since it may be late.
+pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Result<(), RunError> {
+    let runtime = Runtime::system();
+    let setup = setup(settings, region, &runtime)?;
+    let signals = Signals::install().map_err(RunError::Signals)?;
+    let address = settings.admin.listen;
+    let listen = TcpListener::bind(address).await;
+    let listener = listen.map_err(|error| RunError::Listen { address, error })?;
+    let role = settings.regions[region].role;
+    let version = env!("CARGO_PKG_VERSION");
+    info!(event = Event::DaemonStarting.as_str(), %region, %role, version, admin = %address, "the daemon is starting");
+
+    let mut tasks = Tasks::new();
+    let stop = tasks.stop().clone();
+    let local = setup.local.clone();
+    let replicator = Replicator::new(setup);
+    let board = replicator.status();
+    let snapshot = {
+        let board = board.clone();
+        Arc::new(move || board.snapshot())
+    };
+    let admin = Admin { region: region.clone(), role, started: runtime.now(), snapshot, recorder };
+    tasks.spawn(TaskKind::Signals, signals.wait(stop.clone()));
+    tasks.spawn(TaskKind::Admin, admin::serve(listener, admin, stop.clone()));
+    tasks.spawn(TaskKind::Readiness, until_ready(board, stop.clone()));
+    tasks.spawn(TaskKind::Replicator, replicate(replicator, local, runtime, stop));
+    tasks.supervise(SHUTDOWN_DEADLINE).await?;
+    info!(event = Event::DaemonStopped.as_str(), %region, "the daemon has ended");
+    Ok(())
+}
+
+fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setup, RunError> {
+    let Some(own) = settings.regions.get(region) else {
+        let known: Vec<_> = settings.regions.keys().map(Region::as_str).collect();
+        return Err(RunError::NoRegion { region: region.clone(), known: known.join(", ") });
+    };
+    let connector = Connector::new(&settings.http, runtime.clone())?;
+    let others = settings.regions.iter().filter(|(name, _)| *name != region);
+    let destinations: Result<Vec<_>, _> =
+        others.map(|(name, settings)| connector.region(name, settings, false)).collect();
+    Ok(Setup {
+        local: connector.region(region, own, true)?,
+        destinations: destinations?,
+        cache: own.cache.as_ref().map(|cache| connector.cache(region, cache)).transpose()?,
+        tables: settings.tables.clone(),
+        settings: tuned(&settings.replication),
+        runtime: runtime.clone(),
+    })
+}
+
+/// The line's tuning: what can be configured, and the line's own defaults for the rest.
+fn tuned(settings: &ReplicationSettings) -> replicator::Settings {
+    let default = replicator::Settings::default();
+    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    replicator::Settings {
+        settle_window: settings.settle_window,
+        max_clock_skew: settings.max_clock_skew,
+        poll_busy: settings.poll_busy,
+        poll_active: default.poll_active.clamp(settings.poll_busy, settings.poll_idle),
+        poll_idle: settings.poll_idle,
+        max_open_records: size(settings.max_open_records),
+        requests_in_flight: size(settings.requests_in_flight),
+        batch: Limits { rows: size(settings.batch_rows), ..default.batch },
+        tombstone_scan: u16::try_from(settings.tombstone_scan).unwrap_or(default.tombstone_scan),
+        ..default
+    }
+}
+
+/// Creates what is missing in the region's own accounts, then runs the line.
+async fn replicate(
+    replicator: Replicator,
+    local: RegionStore,
+    runtime: Runtime,
+    stop: CancellationToken,
+) -> Result<(), ReplicatorError> {
+    let created = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        created = create_missing(&local, &runtime) => created,
+    };
+    if created > 1 {
+        info!(event = Event::SourceReachable.as_str(), region = %local.region(), "this region's storage answers now");
+    }
+    replicator.run(stop).await
+}
+
+/// Tries until it is done; says how often it tried.
+async fn create_missing(local: &RegionStore, runtime: &Runtime) -> u32 {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let Err(error) = replicator::create_missing(local).await else { return tries };
+        let event = match error.remedy() {
+            Remedy::FixAccess => Event::AccessDenied,
+            _ => Event::SourceUnreachable,
+        };
+        if tries == 1 {
+            warn!(event = event.as_str(), region = %local.region(), %error,
+                "the system tables cannot be created; trying again");
+        }
+        let pause = Duration::from_millis(250).saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
+        tokio::time::sleep((pause / 2 + runtime.jitter(pause / 2)).max(error.retry_after.unwrap_or_default())).await;
+    }
+}
+
+/// Says once that the line is whole.
+async fn until_ready(board: Arc<StatusBoard>, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
+    const EVERY: Duration = Duration::from_millis(100);
+    while !board.snapshot().ready {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+    info!(event = Event::DaemonReady.as_str(), "every shard of the feed is tailed");
+    Ok(())
+}
+
+/// What a supervisor or a person at the terminal sends.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Installed before anything else begins, so that no signal is missed.
+    #[cfg(unix)]
+    fn install() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    #[cfg(not(unix))]
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for one, and asks the daemon to end.
+    async fn wait(mut self, stop: CancellationToken) -> std::io::Result<()> {
+        let signal = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            signal = self.next() => signal?,
+        };
+        info!(event = Event::DaemonStopping.as_str(), signal, "asked to end by a signal");
+        stop.cancel();
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> std::io::Result<&'static str> {
+        Ok(tokio::select! {
+            biased;
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        })
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> std::io::Result<&'static str> {
+        tokio::signal::ctrl_c().await.map(|()| "Ctrl-C")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_the_file_are_the_defaults_of_the_line() {
+        assert_eq!(tuned(&ReplicationSettings::default()), replicator::Settings::default());
+    }
+}

@@ -317,6 +317,9 @@ fn is_property_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(allowed)
 }
 
+/// Behind a property's name: the name of its type.
+const TYPE_SUFFIX: &str = "@odata.type";
+
 struct PropertiesVisitor;
 
 impl<'de> Visitor<'de> for PropertiesVisitor {
@@ -331,17 +334,20 @@ impl<'de> Visitor<'de> for PropertiesVisitor {
         let mut types: Vec<(Cow<'de, str>, Cow<'de, str>)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
             let (name, value) = (name.0, value.get());
-            if let Some(subject) = name.strip_suffix("@odata.type") {
-                if let Ok(Text(edm)) = serde_json::from_str(value) {
-                    types.push((Cow::Owned(subject.to_owned()), edm));
-                }
+            if name.ends_with(TYPE_SUFFIX) {
+                types.extend(serde_json::from_str(value).ok().map(|Text(edm)| (name, edm)));
             } else if !matches!(&*name, "PartitionKey" | "RowKey") && value != "null" {
                 properties.push(Property { name, value, edm: None });
             }
         }
-        for (subject, edm) in types {
-            if let Some(property) = properties.iter_mut().find(|property| property.name == subject) {
-                property.edm = Some(edm);
+        // Types stand in the order of their properties, so each is looked for from where the last one was found.
+        let mut next = 0;
+        for (name, edm) in types {
+            let subject = name.strip_suffix(TYPE_SUFFIX).unwrap_or_default();
+            let mut places = (next..properties.len()).chain(0..next);
+            if let Some(place) = places.find(|place| properties[*place].name == subject) {
+                properties[place].edm = Some(edm);
+                next = place + 1;
             }
         }
         Ok(Properties(properties))

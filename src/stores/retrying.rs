@@ -10,14 +10,14 @@ use super::{ErrorKind, Operation, Page, Query, StorageClock, StoreError, Tables,
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
 use crate::runtime::Runtime;
 
-/// Most tries of one read.
-const TRIES: u32 = 3;
+/// How often a read is tried again.
+const RETRIES: u32 = 3;
 /// The pause before the second try is drawn from zero to this; the bound doubles with each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest `Retry-After` that is waited for here. Longer ones are for the caller, who knows what else is to do.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A [`Tables`] that tries reads again, up to three times in all, with full jitter and not before `Retry-After`, where
+/// A [`Tables`] that tries reads again, up to three times, with full jitter and not before `Retry-After`, where
 /// the store could not be reached, asked for less, or failed.
 ///
 /// Writes go through once, whatever becomes of them: the outcome of one that failed may be unknown, and only its sender
@@ -34,11 +34,11 @@ impl Retrying {
         Arc::new(Self { inner, runtime })
     }
 
-    /// How long to wait before try number `tries + 1`; `None` to give up.
+    /// How long to wait after so many tries; `None` to give up.
     fn pause(&self, tries: u32, err: &StoreError) -> Option<Duration> {
         let passing = matches!(err.kind, ErrorKind::Unreachable | ErrorKind::Throttled | ErrorKind::Server);
         let asked = err.retry_after.unwrap_or_default();
-        if !passing || tries >= TRIES || asked > LONGEST_PAUSE {
+        if !passing || tries > RETRIES || asked > LONGEST_PAUSE {
             return None;
         }
         // Jitter beyond what was asked for, or everybody who was sent away comes back at once.
@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_read_is_tried_three_times_in_all() {
-        let (store, retrying) = failing(&[ErrorKind::Server, ErrorKind::Unreachable]);
+    async fn a_read_is_tried_again_three_times() {
+        let (store, retrying) = failing(&[ErrorKind::Server, ErrorKind::Unreachable, ErrorKind::Throttled]);
         assert_eq!(retrying.get(&table(), &"p".into(), &"r".into()).await, Ok(None));
-        assert_eq!(*store.tries.lock().unwrap(), 3);
-        let (store, retrying) = failing(&[ErrorKind::Server; 4]);
+        assert_eq!(*store.tries.lock().unwrap(), 4);
+        let (store, retrying) = failing(&[ErrorKind::Server; 5]);
         assert_eq!(retrying.tables().await.unwrap_err().kind, ErrorKind::Server);
-        assert_eq!(*store.tries.lock().unwrap(), 3);
+        assert_eq!(*store.tries.lock().unwrap(), 4);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,9 +15,10 @@ pub struct Process {
     lines: Mutex<Receiver<String>>,
 }
 
-/// The child keeps its output but not our pipe. `kill` goes by pid.
+/// The child keeps its output but not our pipe; the shell lets go of the output, which so ends with the child. `kill` goes
+/// by pid, which stays the child's until the shell has waited for it.
 const WATCHDOG: &str =
-    r#""$@" </dev/null 2>&1 & pid=$!; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
+    r#""$@" </dev/null 2>&1 & pid=$!; exec >&-; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
 
 impl Process {
     /// Starts `program` in `directory`.

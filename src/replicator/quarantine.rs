@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::single::change_of;
 use crate::feed::{Entry, Malformed, Reason, Record, Source, encode_relayed};
 use crate::model::{AccountName, Change, ClosedList, Region, Row, RowBody, RowId, SystemTable, Time, Version};
 use crate::resolve::Finding;
@@ -65,10 +66,8 @@ impl Quarantine {
 
     /// An entry for a row holds the record that would announce it again.
     fn of_row(&self, id: &RowId, version: &Version, delete: bool, why: &Malformed) -> Entry {
-        let (puts, deletes) = if delete { (vec![], vec![id.row.clone()]) } else { (vec![id.row.clone()], vec![]) };
-        let (table, partition) = (id.table.clone(), id.partition.clone());
-        let change = Change { table, partition, puts, deletes, version: version.clone(), base: None };
-        let mut entry = Entry::new(Source::Row, why, self.runtime.now(), encode_relayed(&change).json().to_string());
+        let record = encode_relayed(&change_of(id, version, delete));
+        let mut entry = Entry::new(Source::Row, why, self.runtime.now(), record.json().to_string());
         entry.table = Some(id.table.to_string());
         entry.partition = Some(id.partition.to_string());
         entry.version = Some(version.to_string());

@@ -14,6 +14,7 @@ use crate::feed::{Shard, decode_record, encode_relayed_nth, encode_tombstone};
 use crate::model::{Change, PartitionKey, Region, Row, RowBody, RowId, SystemTable, Tombstone, Version, WriterId};
 use crate::resolve::{Finding, Freshness, Standing, Verdict, deliver_delete, deliver_row};
 use crate::stores::{Condition, ErrorKind, Operation, RegionStore, Remedy, StoreError, TransactionError};
+use crate::writer::relay;
 
 /// How often a row that others keep writing is tried before it is left for the next look.
 const ATTEMPTS: usize = 8;
@@ -227,20 +228,14 @@ impl Single {
 
     /// Announces a put by a daemon. A record of the same row and version that stands already will do.
     async fn announce(&self, id: &RowId, version: &Version) -> Result<(), Unsettled> {
-        let body = self.free_record(id, version, false).await?;
-        let Some(body) = body else { return Ok(()) };
         let tables = self.store.holding(&id.table, &id.partition);
-        match tables.write(&SystemTable::Feed.name(), &Operation::Insert(body)).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        relay(tables.as_ref(), &change_of(id, version, false)).await?;
+        Ok(())
     }
 
-    /// A record body whose key is free, or `None` where this very change is announced already.
-    async fn free_record(&self, id: &RowId, version: &Version, delete: bool) -> Result<Option<RowBody>, StoreError> {
-        let (puts, deletes) = if delete { (vec![], vec![id.row.clone()]) } else { (vec![id.row.clone()], vec![]) };
-        let (table, partition) = (id.table.clone(), id.partition.clone());
-        let change = Change { table, partition, puts, deletes, version: version.clone(), base: None };
+    /// The body of a delete's record with a key that is free, or `None` where this very change is announced already.
+    async fn free_record(&self, id: &RowId, version: &Version) -> Result<Option<RowBody>, StoreError> {
+        let change = change_of(id, version, true);
         let tables = self.store.holding(&id.table, &id.partition);
         let shard: PartitionKey = Shard::of(&id.table, &id.partition).partition();
         for n in 0..ATTEMPTS {
@@ -257,7 +252,7 @@ impl Single {
     /// Announces a delete and raises the tombstone, in one transaction.
     async fn announce_delete(&self, id: &RowId, version: &Version, tomb: Option<&Tomb>) -> Result<(), Unsettled> {
         let mut operations = Vec::with_capacity(2);
-        operations.extend(self.free_record(id, version, true).await?.map(Operation::Insert));
+        operations.extend(self.free_record(id, version).await?.map(Operation::Insert));
         operations.extend(raise(&Tombstone { id: id.clone(), version: version.clone() }, tomb));
         if operations.is_empty() {
             return Ok(());
@@ -271,6 +266,13 @@ impl Single {
     fn check(&self, began: Instant) -> Result<(), Unsettled> {
         if self.fresh.allows(began, Instant::now()) { Ok(()) } else { Err(Unsettled::LookAgain) }
     }
+}
+
+/// The announcement of one row by a daemon.
+pub(super) fn change_of(id: &RowId, version: &Version, delete: bool) -> Change {
+    let (puts, deletes) = if delete { (vec![], vec![id.row.clone()]) } else { (vec![id.row.clone()], vec![]) };
+    let (table, partition) = (id.table.clone(), id.partition.clone());
+    Change { table, partition, puts, deletes, version: version.clone(), base: None }
 }
 
 /// The write that raises a tombstone, or none where it stands as high already. A tombstone is never lowered.

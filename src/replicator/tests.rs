@@ -1,5 +1,7 @@
 //! The line on memory stores, in virtual time.
 
+mod random;
+
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +36,11 @@ fn table() -> TableName {
 
 impl World {
     async fn new(regions: usize) -> Self {
-        let runtime = Runtime::simulated(Time::from_unix_seconds(1_700_000_000), 7);
+        Self::seeded(regions, 7).await
+    }
+
+    async fn seeded(regions: usize, seed: u64) -> Self {
+        let runtime = Runtime::simulated(Time::from_unix_seconds(1_700_000_000), seed);
         let mut world = Self {
             stores: vec![],
             regions: vec![],

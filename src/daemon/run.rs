@@ -62,6 +62,8 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
     let address = settings.admin.listen;
     let listen = TcpListener::bind(address).await;
     let listener = listen.map_err(|error| RunError::Listen { address, error })?;
+    // The port that was chosen, where any was asked for.
+    let address = listener.local_addr().unwrap_or(address);
     let role = settings.regions[region].role;
     let version = env!("CARGO_PKG_VERSION");
     info!(event = Event::DaemonStarting.as_str(), %region, %role, version, admin = %address, "the daemon is starting");

@@ -10,6 +10,7 @@ use tracing::{debug, error, info, warn};
 use crate::closed_list;
 use crate::model::ClosedList;
 use crate::telemetry::Event;
+use crate::telemetry::log::panic_text;
 
 closed_list! {
     /// What a task is for.
@@ -65,6 +66,9 @@ pub enum DaemonError {
 /// kill; the rest of those is for cutting off whoever is late.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
 
+/// How long tasks that are cut off may take to notice.
+const CUTTING_OFF: Duration = Duration::from_millis(400);
+
 /// The tasks of the daemon.
 #[derive(Debug, Default)]
 pub struct Tasks {
@@ -104,7 +108,8 @@ impl Tasks {
             let tasks = tasks.join(", ");
             warn!(event = Event::ShutdownLate.as_str(), tasks, ?deadline, "tasks did not end in time and are cut off");
         }
-        self.set.shutdown().await;
+        // One that is stuck in code that never waits cannot even be cut off: it ends with the process.
+        drop(tokio::time::timeout(CUTTING_OFF, self.set.shutdown()).await);
         match (died, late) {
             (Some(died), _) => Err(died),
             (None, Some(tasks)) => Err(DaemonError::Late { tasks, deadline }),
@@ -168,9 +173,7 @@ fn died(err: JoinError) -> String {
     if err.is_cancelled() {
         return "was cut off".to_owned();
     }
-    let payload = err.into_panic();
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("(no text)"))
+    format!("panicked: {}", panic_text(&*err.into_panic()))
 }
 
 #[cfg(test)]

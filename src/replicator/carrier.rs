@@ -11,7 +11,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::board::{ShardProgress, StatusBoard};
 use super::health::Backoff;
@@ -288,7 +288,10 @@ impl Carrier {
         match failure {
             None => {
                 self.backoff.reset();
-                desk.failing = false;
+                if std::mem::take(&mut desk.failing) {
+                    info!(event = Event::SourceReachable.as_str(), account = %self.source.account(), shard = %self.shard,
+                        "this region's own storage answers again");
+                }
             }
             Some(_) if desk.failing => {}
             Some(error) => {

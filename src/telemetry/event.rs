@@ -68,9 +68,9 @@ closed_list! {
         QueueFailing = "queue-failing",
             "the queue relay-changes cannot be read; messages stay in it",
             "check that the account has queues, and the credential's role (Storage Queue Data Message Processor)";
-        EndpointFailed = "endpoint-failed",
-            "the admin endpoint could not answer a request",
-            "read the error in the line";
+        Panicked = "panicked",
+            "a thread panicked; the line says where, and the task-failed line behind it which task died of it",
+            "the daemon ends and its supervisor starts it again; report it, with both lines";
     }
 }
 

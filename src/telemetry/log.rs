@@ -3,15 +3,19 @@
 //! Only our own lines follow the configured level. Libraries are held to warnings whatever it is: what some of them
 //! write at debug and trace holds whole requests, headers and all.
 
-use tracing::Subscriber;
+use std::any::Any;
+
 use tracing::level_filters::LevelFilter;
+use tracing::{Subscriber, error};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::Event;
 use crate::closed_list;
+use crate::model::ClosedList;
 
 closed_list! {
     /// In which form log lines are written.
@@ -54,7 +58,22 @@ pub type InstallError = tracing::subscriber::SetGlobalDefaultError;
 pub fn install(format: LogFormat, level: LogLevel) -> Result<(), InstallError> {
     use std::io::IsTerminal;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing::subscriber::set_global_default(subscriber(format, level, colour, std::io::stderr))
+    tracing::subscriber::set_global_default(subscriber(format, level, colour, std::io::stderr))?;
+    std::panic::set_hook(Box::new(panicked));
+    Ok(())
+}
+
+/// What a panic said.
+pub fn panic_text(payload: &dyn Any) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
+}
+
+/// A panic is a line like every other, not text between JSON objects.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    let text = panic_text(panic.payload());
+    let at = panic.location().map(ToString::to_string);
+    error!(event = Event::Panicked.as_str(), at, text, "a thread panicked");
 }
 
 /// What writes log lines to `writer`.
@@ -86,8 +105,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::model::ClosedList;
-    use crate::telemetry::Event;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);

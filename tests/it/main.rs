@@ -8,6 +8,8 @@ mod azure_conformance;
 mod azure_queue;
 mod azure_tables;
 mod azure_wire;
+mod command;
+mod daemon;
 mod documented;
 mod house;
 mod redis;

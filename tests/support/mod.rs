@@ -5,6 +5,7 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod redis;
+pub mod relay;
 pub mod scripted;
 
 use std::time::Duration;

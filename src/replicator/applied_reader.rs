@@ -132,6 +132,7 @@ impl AppliedReader {
             let findings = look(&self.local, &self.tombstones, &chunk, None).await?;
             let refreshes = chunk.iter().zip(&findings).filter_map(|(id, finding)| cache.refresh_of(id, finding));
             let failed = |error| StoreError::new(ErrorKind::Unreachable, format!("the cache: {error}"));
+            // What the cache holds newer is of another look; if a store has overruled it, that store's own feed says so.
             cache.send(refreshes.collect()).await.map_err(failed)?;
         }
         Ok(())

@@ -115,7 +115,8 @@ impl Replicator {
     /// [`ReplicatorError`] where a task ended or panicked; the others were stopped then.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ReplicatorError> {
         let tasks = Tasks::new(stop.child_token());
-        let cache = self.setup.cache.clone().map(|setup| CacheLane::new(self.setup.local.region().clone(), setup));
+        let skew = self.setup.settings.max_clock_skew;
+        let cache = self.setup.cache.clone().map(|setup| CacheLane::new(self.single(), setup, skew));
         let quarantine = Arc::new(Quarantine { store: self.setup.local.clone(), runtime: self.setup.runtime.clone() });
         let destinations = self.destinations(&tasks);
         for account in self.setup.local.accounts() {

@@ -1,16 +1,20 @@
 //! Refreshing the region's own cache with what was found.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::CacheSetup;
 use super::item::Outcome;
+use super::single::{Settled, Single, Unsettled};
 use crate::batch::Parcel;
-use crate::cache::{self, Refresh, newest, refresh_for};
-use crate::model::{ClosedList, Region, RowId};
-use crate::resolve::Finding;
+use crate::cache::{self, Refresh, RefreshOutcome, newest, refresh_for};
+use crate::model::{ClosedList, Region, RowId, Version};
+use crate::resolve::{Finding, from_the_future};
 use crate::stores::{CacheError, ErrorKind, StoreError};
 use crate::telemetry::metrics::ApplyOutcome;
 use crate::telemetry::{Event, metrics};
@@ -22,26 +26,70 @@ pub(super) struct CacheLane(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    region: Region,
+    here: Single,
     setup: CacheSetup,
+    max_clock_skew: Duration,
     failing: AtomicBool,
 }
 
 impl CacheLane {
-    pub fn new(region: Region, setup: CacheSetup) -> Self {
-        Self(Arc::new(Inner { region, setup, failing: AtomicBool::new(false) }))
+    pub fn new(here: Single, setup: CacheSetup, max_clock_skew: Duration) -> Self {
+        Self(Arc::new(Inner { here, setup, max_clock_skew, failing: AtomicBool::new(false) }))
+    }
+
+    fn region(&self) -> &Region {
+        self.0.here.region()
     }
 
     /// Refreshes what a batch found.
     pub async fn refresh(&self, batch: Vec<Parcel>) -> Vec<(Parcel, Outcome)> {
         let refreshes = batch.iter().filter_map(|parcel| self.refresh_of(&parcel.id, &parcel.finding)).collect();
-        let failure = self.send(refreshes).await.err();
-        let outcome = |parcel: &Parcel| match (&failure, parcel.finding.is_deliverable()) {
-            (_, false) => Outcome::LookAgain,
-            (Some(error), true) => Outcome::Failed(StoreError::new(ErrorKind::Unreachable, error.to_string())),
-            (None, true) => Outcome::Done(ApplyOutcome::Replaced),
+        let sent = self.send(refreshes).await;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for parcel in batch {
+            let outcome = match (&sent, parcel.finding.version()) {
+                (Err(error), Some(_)) => failed(error),
+                (Ok(newer), Some(found)) if newer.contains(&self.key(&parcel.id)) => {
+                    self.keep_order(&parcel.id, found).await
+                }
+                (Ok(_), Some(_)) if parcel.finding.is_deliverable() => Outcome::Done(ApplyOutcome::Replaced),
+                _ => Outcome::LookAgain,
+            };
+            outcomes.push((parcel, outcome));
+        }
+        outcomes
+    }
+
+    /// R10, where the cache holds something newer than what was found. Either the refresh was overtaken, or the region's
+    /// store has overruled a version of its own region that the cache was shown. Then what stands is lifted above that
+    /// version, and gets into the cache by the record that announces it; else the cache would stay as it is for good.
+    async fn keep_order(&self, id: &RowId, found: &Version) -> Outcome {
+        let held = match self.0.setup.cache.get(&self.key(id)).await {
+            Ok(held) => held.and_then(|held| Version::parse(&held.version).ok()),
+            Err(error) => return failed(&error),
         };
-        batch.into_iter().map(|parcel| (outcome(&parcel), parcel)).map(|(outcome, parcel)| (parcel, outcome)).collect()
+        let done = Outcome::Done(ApplyOutcome::Replaced);
+        let Some(held) = held.filter(|held| held.is_of(self.region()) && held > found) else { return done };
+        let tables = self.0.here.store.holding(&id.table, &id.partition);
+        let Some(now) = tables.clock().at(Instant::now()) else { return Outcome::LookAgain };
+        if from_the_future(&held, now, self.0.max_clock_skew) {
+            // R7: nothing is lifted up there. The entry leaves by its time to live.
+            return done;
+        }
+        match self.0.here.lift(id, &held).await {
+            Ok(Settled::Lifted) => {
+                info!(event = Event::RowLifted.as_str(), region = %self.region(), version = %held,
+                    "this region's own order was kept in its cache");
+                Outcome::Done(ApplyOutcome::Lifted)
+            }
+            Ok(Settled::Had | Settled::Written) => done,
+            Err(Unsettled::LookAgain) => Outcome::LookAgain,
+            Err(Unsettled::Failed(error)) => Outcome::Failed(error),
+        }
+    }
+
+    fn key(&self, id: &RowId) -> String {
+        self.0.setup.keys.key(id)
     }
 
     /// The refresh that a finding asks for; none where nothing was found.
@@ -54,32 +102,38 @@ impl CacheLane {
         }
     }
 
-    /// Sends refreshes and counts what became of them.
-    pub async fn send(&self, refreshes: Vec<Refresh>) -> Result<(), CacheError> {
+    /// Sends refreshes and counts what became of them. Returns the keys of which the cache holds something newer.
+    pub async fn send(&self, refreshes: Vec<Refresh>) -> Result<BTreeSet<String>, CacheError> {
         let refreshes = newest(refreshes);
         if refreshes.is_empty() {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         match self.0.setup.cache.refresh(&refreshes).await {
             Ok(outcomes) => {
                 if self.0.failing.swap(false, Ordering::Relaxed) {
-                    info!(event = Event::CacheRecovered.as_str(), region = %self.0.region, "the cache is back");
+                    info!(event = Event::CacheRecovered.as_str(), region = %self.region(), "the cache is back");
                 }
                 let mut counts = std::collections::BTreeMap::new();
-                for outcome in outcomes {
-                    *counts.entry(outcome).or_insert(0) += 1;
+                for outcome in &outcomes {
+                    *counts.entry(*outcome).or_insert(0) += 1;
                 }
                 for (outcome, keys) in counts {
-                    metrics::cache_refresh(&self.0.region, outcome.into(), keys);
+                    metrics::cache_refresh(self.region(), outcome.into(), keys);
                 }
-                Ok(())
+                let newer =
+                    refreshes.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome == RefreshOutcome::Newer);
+                Ok(newer.map(|(refresh, _)| refresh.key).collect())
             }
             Err(error) => {
                 if !self.0.failing.swap(true, Ordering::Relaxed) {
-                    warn!(event = Event::CacheFailing.as_str(), region = %self.0.region, %error, "the cache fails");
+                    warn!(event = Event::CacheFailing.as_str(), region = %self.region(), %error, "the cache fails");
                 }
                 Err(error)
             }
         }
     }
+}
+
+fn failed(error: &CacheError) -> Outcome {
+    Outcome::Failed(StoreError::new(ErrorKind::Unreachable, error.to_string()))
 }

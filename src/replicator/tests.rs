@@ -292,6 +292,29 @@ async fn every_cache_holds_the_newest_version_and_marks_the_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cache_follows_its_regions_own_order_where_its_clocks_disagree() {
+    // No other region ever had what the fast clock wrote: the cache alone did.
+    let mut world = World::new(1).await;
+    world.start(&Settings::default());
+    for row in ["put", "gone"] {
+        world.put(0, "p", row, "by the fast clock").await;
+    }
+    world.settle(Duration::from_secs(5)).await;
+    let behind = Version::new(world.runtime.now() - Duration::from_secs(20), world.regions[0].region(), WriterId(9));
+    world.announce(0, "p", &["put"], &["gone"], &behind).await;
+    let body = World::body("p", "put", "by the slow clock", &behind);
+    world.stores[0].write(&table(), &Operation::InsertOrReplace(body)).await.unwrap();
+    let gone = Operation::Delete { partition: "p".into(), row: "gone".into(), condition: Condition::Present };
+    world.stores[0].write(&table(), &gone).await.unwrap();
+    world.settle(Duration::from_secs(140)).await;
+    let held = |row: &str| KeyTemplate::default().key(&RowId::new(table(), "p".into(), row.into()));
+    let put = world.caches[0].get(&held("put")).await.unwrap().unwrap();
+    assert_eq!(put.entry.as_deref(), Some(&**world.contents(0)[0].json()));
+    assert!(put.entry.unwrap().contains("by the slow clock"));
+    assert_eq!(world.caches[0].get(&held("gone")).await.unwrap().unwrap().entry, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_become_changes_and_their_deletes_are_enforced() {
     let mut world = World::new(2).await;
     world.start(&Settings::default());

@@ -13,7 +13,7 @@ use crate::cache::{CacheMode, KeyTemplate};
 use crate::feed::{decode_record, encode_change, encode_message, encode_tombstone, is_record_key};
 use crate::model::*;
 use crate::runtime::Runtime;
-use crate::stores::memory::{Faults, MemoryCache, MemoryTables};
+use crate::stores::memory::{Fault, Faults, MemoryCache, MemoryTables};
 use crate::stores::{Cache, Condition, ErrorKind, Operation, Query, Scope, Tables};
 use crate::telemetry::metrics::ApplyOutcome;
 use crate::topology::TableFilter;
@@ -360,6 +360,25 @@ async fn the_applied_log_is_collected_once_every_link_has_passed_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_row_that_is_deleted_while_it_is_inserted_is_taken_out_again() {
+    let mut world = World::new(2).await;
+    // The insert at the destination is on its way for a second, after the look at the tombstone.
+    world.faults(1).set_rule(|request| {
+        let inserts = request.table == Some(&table()) && matches!(request.operations, [Operation::Insert(_)]);
+        inserts.then_some(Fault::Delay(Duration::from_secs(1)))
+    });
+    world.start_one(0, &Settings::default());
+    world.put(0, "p", "a", "older").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let delete = world.delete(1, "p", "a").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(world.contents(1).is_empty(), "R4 looks at the tombstone after the insert");
+    assert!(world.contents(0).is_empty(), "R6 takes the delete over");
+    let tombstones = world.stores[0].snapshot(&SystemTable::Feed.name());
+    assert!(tombstones.iter().any(|row| row.body.string("Version").as_deref() == Some(delete.as_str())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_between_announcement_and_write_leaves_nothing_behind() {
     let mut world = World::new(2).await;
     world.start(&Settings::default());
@@ -421,7 +440,7 @@ async fn lost_replies_and_short_pages_change_nothing() {
     let counter = std::sync::atomic::AtomicU64::new(0);
     world.faults(1).set_rule(move |_| {
         let n = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        (n % 7 == 3).then(crate::stores::memory::Fault::lost_reply)
+        (n % 7 == 3).then(Fault::lost_reply)
     });
     for n in 0..30 {
         world.put(0, "p", &format!("r{n}"), "x").await;

@@ -1,7 +1,6 @@
 //! Random histories: writers with skewed clocks in three regions, crashes, faults, daemons that die; at the end all equal.
 
 use super::*;
-use crate::stores::memory::Fault;
 
 /// What one history does, drawn from its seed.
 struct History {

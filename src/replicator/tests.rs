@@ -360,6 +360,21 @@ async fn the_applied_log_is_collected_once_every_link_has_passed_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_destination_has_newer_is_announced_for_every_other_region() {
+    let mut world = World::new(3).await;
+    // The north has a newer row and no daemon: only who finds it can tell the west.
+    world.put(0, "p", "a", "older").await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let newer = world.version(1);
+    let body = World::body("p", "a", "newer", &newer);
+    world.stores[1].write(&table(), &Operation::Insert(body)).await.unwrap();
+    world.start_one(0, &Settings::default());
+    world.settle(Duration::from_secs(70)).await;
+    world.assert_equal();
+    assert_eq!(world.contents(2)[0].version(), Some(&newer));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_that_is_deleted_while_it_is_inserted_is_taken_out_again() {
     let mut world = World::new(2).await;
     // The insert at the destination is on its way for a second, after the look at the tombstone.

@@ -54,12 +54,16 @@ pub mod runtime;
 // The program around the line: tasks and what their death means, an end with a deadline.
 pub mod daemon;
 
+// Probes, metrics, status and a page, over HTTP.
+pub mod admin;
+
+// Three regions in one process on the memory store.
+pub mod demo;
+
+// The commands.
+pub mod cli;
+
 // The examples of README.md compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-// Probes, metrics, status and a page, over HTTP.
-pub mod admin;
-
-// The commands.
-pub mod cli;

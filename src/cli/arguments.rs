@@ -1,10 +1,12 @@
 //! What can be typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::typed_duration;
 use crate::model::{ClosedList, Region};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -42,6 +44,8 @@ fn words<L: ClosedList + Send + Sync>() -> impl TypedValueParser<Value = L> {
 pub(super) enum Command {
     /// Run the daemon of one region
     Run(Run),
+    /// Watch three regions in one process: conflicts, crashes, a region cut off; nothing to install
+    Demo(Demo),
     /// Show every link: state, lag, Last Sync Time, what waits
     Status(Status),
     /// Check or print the configuration
@@ -67,6 +71,31 @@ pub(super) struct Run {
     /// The region whose daemon this is
     #[arg(long, value_name = "NAME", env = "TABLERELAY_REGION", hide_env_values = true, value_parser = Region::new)]
     pub region: Region,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// How long the writers write, 1s to 10m
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = demo_time)]
+    pub writing: Duration,
+    /// Most changes a second, by all six writers together
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub rate: u32,
+    /// What the writers' choices are drawn from, to see the same again
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// Change a row behind the line's back before the end, to see that the comparison notices
+    #[arg(long)]
+    pub spoil: bool,
+    /// The form of the verdict
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+fn demo_time(text: &str) -> Result<Duration, String> {
+    let time = typed_duration(text)?;
+    let fits = (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&time);
+    fits.then_some(time).ok_or_else(|| "it should be from 1s to 10m".to_owned())
 }
 
 /// How results are printed.
@@ -145,5 +174,13 @@ mod tests {
     #[test]
     fn the_arguments_are_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_demo_lasts_from_a_second_to_ten_minutes() {
+        assert_eq!(demo_time("1500ms"), Ok(Duration::from_millis(1_500)));
+        for bad in ["999ms", "11m", "10", "soon"] {
+            assert!(demo_time(bad).unwrap_err().starts_with("it should be"), "{bad}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands. Each reads its arguments, asks the rooms that know, and prints; what went wrong says what to do next.
 
 mod arguments;
+mod demo;
 mod exit;
 mod output;
 mod quarantine;
@@ -36,6 +37,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let quiet = || log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(LogLevel::Warn));
     match arguments.command {
         Command::Run(command) => run::run(&command, log),
+        Command::Demo(command) => demo::demo(&command, log),
         Command::Config(ConfigCommand::Check(file)) => settings::check(&file),
         Command::Config(ConfigCommand::Print(file)) => settings::print(&file),
         Command::Status(command) => {

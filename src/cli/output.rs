@@ -29,7 +29,11 @@ fn printable(text: &str) -> String {
     out
 }
 
-fn write(text: &str) -> std::io::Result<()> {
+/// Prints text of our own that may be coloured.
+///
+/// # Errors
+/// Where it cannot be written to, a reader that has gone away included.
+pub(super) fn write(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", text.trim_end())?;
     out.flush()

@@ -15,6 +15,14 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     number.parse::<u64>().ok()?.checked_mul(*millis).map(Duration::from_millis)
 }
 
+/// Reads a duration that was typed as an argument.
+///
+/// # Errors
+/// What it should look like.
+pub fn typed_duration(text: &str) -> Result<Duration, String> {
+    parse(text).ok_or_else(|| format!("it should be {EXPECTED}"))
+}
+
 /// Writes a duration of whole milliseconds in its largest whole unit.
 pub(super) fn render(duration: Duration) -> String {
     let all = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -42,6 +50,7 @@ mod tests {
         assert_eq!(parse("2m"), Some(Duration::from_secs(120)));
         for bad in ["", "60", "s", "1.5s", "-1s", "1 hour", "1h30m", "99999999999999999999s", "18446744073709551615d"] {
             assert_eq!(parse(bad), None, "{bad}");
+            assert!(typed_duration(bad).unwrap_err().contains("\"60s\""), "{bad}");
         }
     }
 

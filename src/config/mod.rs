@@ -25,6 +25,7 @@ mod tests;
 use std::path::Path;
 
 use document::{Table, parse};
+pub use duration::typed_duration;
 pub use environment::Environment;
 pub use problem::{Origin, Problem, Problems};
 pub use secret::Secret;

@@ -61,12 +61,19 @@ pub(super) fn render(table: &Table) -> String {
     lines.join("\n")
 }
 
-/// A duration for people: milliseconds while it is short, two units while it is long.
+/// A duration for people: to the millisecond while it is short, in two units while it is long.
 pub(super) fn duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..10 => format!("{seconds}.{:03} s", duration.subsec_millis()),
+        _ => age(duration),
+    }
+}
+
+/// An age for people: to the second while it is short, in two units while it is long.
+pub(super) fn age(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
-        0..10 => format!("{}.{:03} s", seconds, duration.subsec_millis()),
-        10..120 => format!("{seconds} s"),
+        0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min {} s", seconds / 60, seconds % 60),
         7_200..172_800 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
@@ -92,6 +99,7 @@ mod tests {
     fn durations_read_well() {
         let texts = [1_234, 59_999, 125_000, 7_260_000, 200_000_000].map(|ms| duration(Duration::from_millis(ms)));
         assert_eq!(texts, ["1.234 s", "59 s", "2 min 5 s", "2 h 1 min", "2 d 7 h"]);
+        assert_eq!(age(Duration::from_millis(2_900)), "2 s");
         assert_eq!(time(Time::from_unix_seconds(1_600_000_000)), "2020-09-13T12:26:40Z");
     }
 }

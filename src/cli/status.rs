@@ -87,7 +87,7 @@ impl Report {
         let mut table = output::table(&heads);
         for link in &self.links {
             let age = now.since(link.published);
-            let published = output::duration(Duration::from_secs(age.as_secs()));
+            let published = output::age(age);
             table.add_row([
                 link.source.to_string(),
                 link.destination.to_string(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::connect::{ConnectError, Connector};
 use super::tasks::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks};
@@ -15,7 +15,7 @@ use crate::config::{ReplicationSettings, Settings};
 use crate::model::{ClosedList, Region};
 use crate::replicator::{self, Replicator, ReplicatorError, Setup, StatusBoard};
 use crate::runtime::Runtime;
-use crate::stores::{RegionStore, Remedy};
+use crate::stores::{RegionStore, Remedy, StoreError};
 use crate::telemetry::{Event, Recorder};
 
 /// Why a daemon did not start, or how it ended.
@@ -70,7 +70,7 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
 
     let mut tasks = Tasks::new();
     let stop = tasks.stop().clone();
-    let local = setup.local.clone();
+    let (local, destinations) = (setup.local.clone(), setup.destinations.clone());
     let replicator = Replicator::new(setup);
     let board = replicator.status();
     let snapshot = {
@@ -81,6 +81,7 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
     tasks.spawn(TaskKind::Signals, signals.wait(stop.clone()));
     tasks.spawn(TaskKind::Admin, admin::serve(listener, admin, stop.clone()));
     tasks.spawn(TaskKind::Readiness, until_ready(board, stop.clone()));
+    tasks.spawn(TaskKind::Tables, prepare(destinations, runtime.clone(), stop.clone()));
     tasks.spawn(TaskKind::Replicator, replicate(replicator, local, runtime, stop));
     tasks.supervise(SHUTDOWN_DEADLINE).await?;
     info!(event = Event::DaemonStopped.as_str(), %region, "the daemon has ended");
@@ -131,31 +132,55 @@ async fn replicate(
     runtime: Runtime,
     stop: CancellationToken,
 ) -> Result<(), ReplicatorError> {
-    let created = tokio::select! {
+    let mut failed = false;
+    let created = create_missing(&local, &runtime, |error| {
+        let event = match error.remedy() {
+            Remedy::FixAccess => Event::AccessDenied,
+            _ => Event::SourceUnreachable,
+        };
+        if !std::mem::replace(&mut failed, true) {
+            warn!(event = event.as_str(), region = %local.region(), %error,
+                "the system tables (and the queue, unless queue = false) cannot be created; trying again");
+        }
+    });
+    tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
-        created = create_missing(&local, &runtime) => created,
-    };
-    if created > 1 {
+        () = created => {}
+    }
+    if failed {
         info!(event = Event::SourceReachable.as_str(), region = %local.region(), "this region's storage answers now");
     }
     replicator.run(stop).await
 }
 
-/// Tries until it is done; says how often it tried.
-async fn create_missing(local: &RegionStore, runtime: &Runtime) -> u32 {
+/// Creates what is missing in the other regions, whose daemons may not have run yet: link state is published there, and
+/// what comes in is told there. Nothing waits for it; what fails is told by the link's own health.
+async fn prepare(
+    destinations: Vec<RegionStore>,
+    runtime: Runtime,
+    stop: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    let each = destinations.iter().map(|region| {
+        create_missing(region, &runtime, |error| {
+            debug!(destination = %region.region(), %error, "the system tables cannot be created; trying again");
+        })
+    });
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        _ = futures::future::join_all(each) => {}
+    }
+    Ok(())
+}
+
+/// Tries until it is done, and tells of every failure.
+async fn create_missing(region: &RegionStore, runtime: &Runtime, mut failed: impl FnMut(&StoreError)) {
     let mut tries = 0;
     loop {
         tries += 1;
-        let Err(error) = replicator::create_missing(local).await else { return tries };
-        let event = match error.remedy() {
-            Remedy::FixAccess => Event::AccessDenied,
-            _ => Event::SourceUnreachable,
-        };
-        if tries == 1 {
-            warn!(event = event.as_str(), region = %local.region(), %error,
-                "the system tables cannot be created; trying again");
-        }
+        let Err(error) = replicator::create_missing(region).await else { return };
+        failed(&error);
         let pause = Duration::from_millis(250).saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
         tokio::time::sleep((pause / 2 + runtime.jitter(pause / 2)).max(error.retry_after.unwrap_or_default())).await;
     }
@@ -203,7 +228,7 @@ impl Signals {
             () = stop.cancelled() => return Ok(()),
             signal = self.next() => signal?,
         };
-        info!(event = Event::DaemonStopping.as_str(), signal, "asked to end by a signal");
+        info!(signal, "asked to end");
         stop.cancel();
         Ok(())
     }

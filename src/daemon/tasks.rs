@@ -17,6 +17,7 @@ closed_list! {
     pub enum TaskKind {
         Signals = "signals", "waits for SIGTERM and SIGINT", "none";
         Readiness = "readiness", "says once that the line is whole", "none";
+        Tables = "tables", "creates the system tables that other regions lack", "none";
         Replicator = "replicator", "the line: tails the feed, delivers, settles", "read the error in the line";
         Admin = "admin", "answers probes, metrics and status over HTTP", "check that the address `admin.listen` is free";
     }
@@ -36,7 +37,7 @@ impl TaskKind {
     pub fn death(self) -> Death {
         match self {
             Self::Replicator | Self::Admin => Death::EndsDaemon,
-            Self::Signals | Self::Readiness => Death::MayFinish,
+            Self::Signals | Self::Readiness | Self::Tables => Death::MayFinish,
         }
     }
 }

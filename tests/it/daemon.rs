@@ -99,6 +99,9 @@ async fn a_change_is_carried_and_told_of_and_sigterm_ends_the_daemon_within_ten_
     assert_eq!(get(&daemon, "/readyz").await.0, 200);
     for system in SystemTable::ALL {
         assert!(regions.west.tables().await.unwrap().contains(&system.name()), "{} should be there", system.name());
+        // The daemon of north does not run.
+        let what = format!("{} is in north", system.name());
+        eventually(&what, || async { regions.north.tables().await.unwrap().contains(&system.name()) }).await;
     }
 
     let written = regions.writer.insert(&orders(), &body("p", "r", r#","N":1"#), None).await.unwrap();

@@ -58,7 +58,7 @@ async fn all_regions_end_equal_after_conflicts_crashes_and_a_cut() {
     let written = &verdict.written;
     let kinds = [written.inserts, written.merges, written.replaces, written.deletes, written.transactions];
     assert!(kinds.iter().all(|kind| *kind > 0) && written.crashes > 0 && written.failed == 0, "{written:?}");
-    assert!(verdict.conflicts > 0 && verdict.lifted > 0 && verdict.applied >= verdict.changes, "{shown}");
+    assert!(verdict.conflicts > 0 && verdict.applied >= verdict.changes, "{shown}");
     assert!(verdict.elapsed < Duration::from_secs(15), "{shown}");
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     for news in ["All regions write", "north is cut off", "north is back", "writers have stopped", "been compared"] {

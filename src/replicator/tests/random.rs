@@ -37,7 +37,7 @@ impl History {
                 if standing.is_some_and(|tombstone| tombstone.version >= version) {
                     return;
                 }
-                if !announce(&*store, &partition, &[], &[&row], &version, there).await || crashes {
+                if !announce(&store, &partition, &[], &[&row], &version, there).await || crashes {
                     return;
                 }
                 let gone = Operation::Delete {
@@ -49,14 +49,14 @@ impl History {
             }
             2 => {
                 let other = format!("s{row}");
-                if announce(&*store, &partition, &[&row, &other], &[], &version, None).await && !crashes {
+                if announce(&store, &partition, &[&row, &other], &[], &version, None).await && !crashes {
                     let rows = [&row, &other]
                         .map(|row| Operation::InsertOrReplace(World::body(&partition, row, "together", &version)));
                     let _ = store.transact(&table(), &partition.as_str().into(), &rows).await;
                 }
             }
             _ => {
-                if announce(&*store, &partition, &[&row], &[], &version, None).await && !crashes {
+                if announce(&store, &partition, &[&row], &[], &version, None).await && !crashes {
                     // Some writes are slow: up to a second after the announcement.
                     tokio::time::sleep(Duration::from_millis(self.draw(20) * self.draw(50))).await;
                     let body = World::body(&partition, &row, version.as_str(), &version);

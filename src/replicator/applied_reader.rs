@@ -129,7 +129,7 @@ impl AppliedReader {
         ids.dedup();
         for chunk in ids.chunks(LOOK_ROWS) {
             let chunk: Vec<&RowId> = chunk.iter().collect();
-            let findings = look(&self.local, &self.tombstones, &chunk, None).await?;
+            let findings = look(&self.local, &self.tombstones, &chunk).await?;
             let refreshes = chunk.iter().zip(&findings).filter_map(|(id, finding)| cache.refresh_of(id, finding));
             let failed = |error| StoreError::new(ErrorKind::Unreachable, format!("the cache: {error}"));
             // What the cache holds newer is of another look; if a store has overruled it, that store's own feed says so.

@@ -1,11 +1,9 @@
 //! A look: one reading of rows and, where they are absent, of their tombstones.
 
-use std::time::Duration;
-
 use super::rows::read_rows;
 use super::tombstones::Tombstones;
-use crate::model::{RowId, Time};
-use crate::resolve::{Finding, from_the_future};
+use crate::model::RowId;
+use crate::resolve::Finding;
 use crate::stores::{RegionStore, StoreError};
 
 /// Looks at rows of a region: a finding for each, in the order asked.
@@ -16,28 +14,19 @@ pub(super) async fn look(
     store: &RegionStore,
     tombstones: &Tombstones,
     ids: &[&RowId],
-    future: Option<(Time, Duration)>,
 ) -> Result<Vec<Finding>, StoreError> {
     let rows = read_rows(store, ids).await?;
     let absent: Vec<&RowId> = ids.iter().filter(|id| !rows.contains_key(id)).copied().collect();
     let deleted = if absent.is_empty() { Default::default() } else { tombstones.of_rows(&absent).await? };
-    let findings = ids.iter().map(|id| {
-        let finding = match rows.get(*id) {
-            Some(row) => {
-                let version = row.version(store.region());
-                Finding::Row { body: row.body.stamped(&version), version }
-            }
-            None => match deleted.get(*id).and_then(|tomb| tomb.version.clone()) {
-                Some(version) => Finding::Deleted(version),
-                None => Finding::Nothing,
-            },
-        };
-        match (finding.version(), future) {
-            (Some(version), Some((now, skew))) if from_the_future(version, now, skew) => {
-                Finding::Future(version.clone())
-            }
-            _ => finding,
+    let finding = |id: &&RowId| match rows.get(*id) {
+        Some(row) => {
+            let version = row.version(store.region());
+            Finding::Row { body: row.body.stamped(&version), version }
         }
-    });
-    Ok(findings.collect())
+        None => match deleted.get(*id).and_then(|tomb| tomb.version.clone()) {
+            Some(version) => Finding::Deleted(version),
+            None => Finding::Nothing,
+        },
+    };
+    Ok(ids.iter().map(finding).collect())
 }

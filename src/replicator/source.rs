@@ -10,7 +10,7 @@ use super::quarantine::{Quarantine, admissible};
 use super::tombstones::Tombstones;
 use crate::feed::{Record, Shard, decode_record, record_prefix};
 use crate::model::{AccountName, Etag, Row, RowId, RowKey, SystemTable, Time};
-use crate::resolve::Finding;
+use crate::resolve::{Finding, from_the_future};
 use crate::runtime::Runtime;
 use crate::settle::{DueLook, Looked};
 use crate::stores::{Condition, Continuation, ErrorKind, Operation, Query, RegionStore, Scope, StoreError, Tables};
@@ -103,11 +103,14 @@ impl Source {
         let began = self.runtime.instant();
         let began_storage = self.storage_now(began);
         let ids: Vec<&RowId> = due.iter().map(|due| &due.row).collect();
-        let future = Some((self.storage_now_or_ours(), self.max_clock_skew));
-        let findings = look(&self.region, &self.tombstones, &ids, future).await?;
-        for (due, finding) in due.iter().zip(&findings) {
-            if let Finding::Future(version) = finding {
-                self.quarantine.future_row(&due.row, version, None).await?;
+        let mut findings = look(&self.region, &self.tombstones, &ids).await?;
+        // By the clock of now: what was written while a slow look was under way is not from the future.
+        let now = self.storage_now_or_ours();
+        for (due, finding) in due.iter().zip(&mut findings) {
+            let version = finding.version().filter(|version| from_the_future(version, now, self.max_clock_skew));
+            if let Some(version) = version.cloned() {
+                self.quarantine.future_row(&due.row, &version, None).await?;
+                *finding = Finding::Future(version);
             }
         }
         let looked = due.iter().zip(findings).map(|(due, finding)| Looked {

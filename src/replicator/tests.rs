@@ -13,7 +13,7 @@ use crate::cache::{CacheMode, KeyTemplate};
 use crate::feed::{decode_record, encode_change, encode_message, encode_tombstone, is_record_key};
 use crate::model::*;
 use crate::runtime::Runtime;
-use crate::stores::memory::{Fault, Faults, MemoryCache, MemoryTables};
+use crate::stores::memory::{Fault, Faults, MemoryCache, MemoryTables, RequestKind};
 use crate::stores::{Cache, Condition, ErrorKind, Operation, Query, Scope, Tables};
 use crate::telemetry::metrics::ApplyOutcome;
 use crate::topology::TableFilter;
@@ -427,6 +427,23 @@ async fn malformed_and_future_records_go_to_quarantine_and_the_line_goes_on() {
     world.settle(Duration::from_secs(70)).await;
     world.assert_equal();
     assert_eq!(world.stores[0].snapshot(&SystemTable::Quarantine.name()).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_while_a_slow_look_is_under_way_is_not_from_the_future() {
+    let mut world = World::new(1).await;
+    let reads = |kind| matches!(kind, RequestKind::Get | RequestKind::Query);
+    world.faults(0).set_rule(move |request| {
+        (reads(request.kind) && request.table == Some(&table())).then_some(Fault::Delay(Duration::from_secs(5)))
+    });
+    // No sweep, which would take out again what was put into quarantine for nothing.
+    let (max_clock_skew, sweep_every) = (Duration::from_secs(1), Duration::from_secs(3_600));
+    world.start(&Settings { max_clock_skew, sweep_every, ..Settings::default() });
+    world.put(0, "p", "a", "looked at").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.put(0, "p", "a", "found by that look").await;
+    world.settle(Duration::from_secs(140)).await;
+    assert!(world.stores[0].snapshot(&SystemTable::Quarantine.name()).is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,61 @@
+//! deploy/compose.yaml and deploy/config.toml belong together. That each is well-formed is checked by linters.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::relay::Config;
+
+fn text(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The variables that the daemons get: quoted scalars, continued by a backslash at the end of a line.
+fn environment(compose: &str) -> BTreeMap<String, String> {
+    let joined = compose.lines().fold(String::new(), |text, line| match text.strip_suffix('\\') {
+        Some(text) => format!("{text}{}", line.trim_start()),
+        None => format!("{text}\n{line}"),
+    });
+    let block = joined.lines().skip_while(|line| line.trim() != "environment:").skip(1);
+    let entries = block.take_while(|line| line.starts_with("    "));
+    let pairs = entries.filter_map(|line| line.trim().split_once(": "));
+    pairs
+        .filter(|(_, value)| value.starts_with('"'))
+        .map(|(name, value)| (name.into(), value.trim_matches('"').into()))
+        .collect()
+}
+
+/// The regions of the daemons that are started.
+fn started(compose: &str) -> Vec<&str> {
+    let commands = compose.lines().filter_map(|line| line.trim().strip_prefix("command: [run, --region, "));
+    commands.filter_map(|rest| rest.strip_suffix(']')).collect()
+}
+
+#[test]
+fn compose_starts_a_daemon_for_each_region_with_settings_that_are_right() {
+    let (compose, config) = (text("compose.yaml"), text("config.toml"));
+    let environment = environment(&compose);
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let checked = Config::new(&config).run(&["config", "check"], &environment);
+    assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""), "{environment:?}");
+    let mut started = started(&compose);
+    started.sort_unstable();
+    let regions = started.iter().map(|region| format!("{region} (writer)")).collect::<Vec<_>>().join(", ");
+    assert!(checked.out.contains(&format!("is right: {regions}")), "{started:?} are started of {}", checked.out);
+}
+
+#[test]
+fn every_region_reaches_the_azurite_and_the_redis_of_its_name() {
+    let (compose, config) = (text("compose.yaml"), text("config.toml"));
+    let environment = environment(&compose);
+    for region in started(&compose) {
+        let account = &environment[&region.to_uppercase()];
+        for server in [format!("azurite-{region}"), format!("redis-{region}")] {
+            assert!(compose.contains(&format!("\n  {server}:\n")), "compose.yaml should have a service {server}");
+        }
+        assert!(account.contains(&format!("TableEndpoint=http://azurite-{region}:10002/")), "{account}");
+        assert!(account.contains(&format!("QueueEndpoint=http://azurite-{region}:10001/")), "{account}");
+        assert!(config.contains(&format!("url = \"redis://redis-{region}:6379/0\"")), "no Redis of {region}");
+    }
+}

@@ -59,3 +59,18 @@ fn every_region_reaches_the_azurite_and_the_redis_of_its_name() {
         assert!(config.contains(&format!("url = \"redis://redis-{region}:6379/0\"")), "no Redis of {region}");
     }
 }
+
+#[test]
+fn the_image_is_built_from_all_that_cargo_wants() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let ignored = read(".dockerignore");
+    // cargo refuses a manifest that names a target whose file is not there, wanted or not.
+    let folders =
+        [("[[bench]]", "benches"), ("[[example]]", "examples"), ("[[test]]", "tests"), ("build =", "build.rs")];
+    let manifest = read("Cargo.toml");
+    let wanted = folders.iter().filter(|(target, _)| manifest.contains(target)).map(|(_, folder)| *folder);
+    for path in wanted.chain(["Cargo.toml", "Cargo.lock", "src"]) {
+        assert!(ignored.lines().any(|line| line == format!("!{path}")), ".dockerignore should have a line !{path}");
+    }
+}

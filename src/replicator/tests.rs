@@ -254,6 +254,24 @@ async fn a_delete_is_not_undone_by_an_older_put_of_another_region() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_delete_that_removes_a_later_put_is_heard_of() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    // Announced while there is no row; under way for so long that another writer's put comes between.
+    let slow = world.version(0);
+    world.announce(0, "p", &[], &["a"], &slow).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.put(0, "p", "a", "put meanwhile").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.contents(1).len(), 1);
+    let gone = Operation::Delete { partition: "p".into(), row: "a".into(), condition: Condition::Present };
+    world.stores[0].write(&table(), &gone).await.unwrap();
+    world.settle(Duration::from_secs(200)).await;
+    world.assert_equal();
+    assert!(world.contents(1).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_regions_own_order_is_kept_where_its_clocks_disagree() {
     let mut world = World::new(2).await;
     world.start(&Settings::default());

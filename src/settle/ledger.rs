@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Consumers;
-use super::open::{OpenRecord, OpenRow, Sig};
+use super::open::{ConsumerRow, OpenRecord, OpenRow, Sig};
 use crate::model::{Change, Etag, RowId, RowKey, Time, Version};
 use crate::resolve::{Finding, Meaning, meaning};
 
@@ -60,7 +60,8 @@ pub struct Offer {
 ///
 /// It decides when a row is looked at, what is offered to whom, and when a record ends: once every consumer has what a
 /// look showed at exactly the announced version, or what a look showed that began after the settle window; and never
-/// before a higher version of one of its rows.
+/// before a higher version of one of its rows. A delete always waits for the window: an absent row carries no version, so
+/// no look can tell a delete that was carried out from one under way that has yet to remove the next put.
 #[derive(Debug)]
 pub struct Ledger {
     rules: SettleRules,
@@ -245,13 +246,15 @@ impl Ledger {
         self.deepen(&mut looked);
         let open = self.rows.get_mut(&looked.row)?;
         let sig = Sig::of(&looked.finding);
-        let mut tell = false;
+        let (mut tell, mut anew) = (false, false);
         for (version, key) in &open.records {
             let Some(record) = self.records.get_mut(key) else { continue };
             let end = record.inserted + self.rules.window + self.rules.date_resolution;
             let settled = looked.began_storage.is_some_and(|began| began >= end);
             let Some(part) = record.part_mut(&looked.row).filter(|part| part.concerns(looked.look)) else { continue };
             let says = meaning(version, part.delete, &looked.finding);
+            // A delete that was late may have removed what another daemon brought there after our delivery.
+            anew |= part.delete && settled && part.settled.is_none();
             part.note(looked.look, says, settled);
             tell |= settled || says != Meaning::NotYet;
         }
@@ -262,6 +265,9 @@ impl Ledger {
         let mut waiting = Consumers::default();
         for consumer in self.all.iter() {
             let state = &mut open.consumers[consumer];
+            if anew {
+                *state = ConsumerRow::default();
+            }
             if !looked.finding.is_deliverable() || state.delivered.as_ref() == Some(&sig) {
                 continue;
             }

@@ -100,12 +100,14 @@ impl Part {
         if settled {
             self.settled.get_or_insert(look);
         }
-        self.exact = match (says == Meaning::Written, self.exact) {
+        // An absent row is not this delete's doing for certain: it may still be under way, and remove a later put.
+        let exact = says == Meaning::Written && !self.delete;
+        self.exact = match (exact, self.exact) {
             (true, Some((first, _))) if self.run_is_open => Some((first, look)),
             (true, _) => Some((look, look)),
             (false, before) => before,
         };
-        self.run_is_open = says == Meaning::Written;
+        self.run_is_open = exact;
     }
 
     /// A consumer has what `look` found.

@@ -240,6 +240,28 @@ fn a_torn_transaction_is_looked_at_again_as_a_whole() {
     let offers = world.look(whole);
     assert_eq!(offers.len(), 3);
     world.deliver(&offers);
+    assert_eq!(world.ending(), [], "its delete waits for the window");
+    world.advance(WINDOW + Duration::from_secs(1));
+    let offers = world.look(whole);
+    assert_eq!(offers.len(), 1);
+    world.deliver(&offers);
+    assert_eq!(world.ending(), [World::key(5)]);
+}
+
+#[test]
+fn a_delete_waits_for_the_window_and_is_delivered_once_more_then() {
+    let mut world = World::new(1);
+    world.announce(5, &[], &["a"]);
+    let absent = |_: &str| Finding::Deleted(version(5));
+    let offers = world.look(absent);
+    world.deliver(&offers);
+    assert_eq!(world.ending(), [], "the row may have been absent before, and the delete under way still");
+    assert_eq!(world.ledger.oldest_waiting(0), None);
+    world.advance(WINDOW + Duration::from_secs(1));
+    let offers = world.look(absent);
+    assert_eq!(offers.len(), 1, "another daemon may have brought a later put there meanwhile");
+    assert_eq!(world.ending(), []);
+    world.deliver(&offers);
     assert_eq!(world.ending(), [World::key(5)]);
 }
 

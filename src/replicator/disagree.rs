@@ -47,6 +47,7 @@ impl Referee {
     pub async fn settle(&self, to: &Destination, parcel: &Parcel) -> Result<Disagreement, StoreError> {
         let id = &parcel.id;
         let Some(version) = parcel.finding.version() else { return Ok(Disagreement::Gone) };
+        let began = Instant::now();
         let stand = to.single.stand(id).await?;
         let there = stand.standing(to.region());
         let verdict = match &parcel.finding {
@@ -63,7 +64,7 @@ impl Referee {
                     }
                     _ => newer,
                 };
-                return self.yield_to(to, id, version, newer).await;
+                return self.yield_to(to, id, version, newer, began).await;
             }
             Verdict::Lift => to.single.lift(id, version).await,
             _ => return Ok(Disagreement::Gone),
@@ -84,6 +85,7 @@ impl Referee {
         id: &RowId,
         ours: &Version,
         theirs: Finding,
+        began: Instant,
     ) -> Result<Disagreement, StoreError> {
         let Some(winner) = theirs.version().cloned() else { return Ok(Disagreement::Gone) };
         let clock = self.here.store.holding(&id.table, &id.partition).clock();
@@ -94,7 +96,7 @@ impl Referee {
             self.quarantine.future_row(id, &winner, Some(to.region())).await?;
             return Ok(Disagreement::Quarantined);
         }
-        match self.here.take_over(id, &theirs).await {
+        match self.here.take_over(id, &theirs, began).await {
             Ok(Settled::Written) => {
                 self.journal.conflict(to.region(), id, &winner, ours).await?;
                 self.board.conflict(to.region(), &winner.issued_in());

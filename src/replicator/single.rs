@@ -105,9 +105,10 @@ impl Single {
 
     /// Takes over what another region has: announced here first, so that every other region gets it too, then applied
     /// under R4, R5 and R10.
-    pub async fn take_over(&self, id: &RowId, finding: &Finding) -> Result<Settled, Unsettled> {
+    ///
+    /// `began` is when the reading of the other region began: what was found there is not written later than R9 allows.
+    pub async fn take_over(&self, id: &RowId, finding: &Finding, began: Instant) -> Result<Settled, Unsettled> {
         for _ in 0..ATTEMPTS {
-            let began = Instant::now();
             let stand = self.stand(id).await?;
             let there = stand.standing(self.region());
             let done = match finding {
@@ -177,6 +178,7 @@ impl Single {
     /// R10: gives what stands a version of this region one tick above `floor`: announced, then stamped on its ETag.
     pub async fn lift(&self, id: &RowId, floor: &Version) -> Result<Settled, Unsettled> {
         for _ in 0..ATTEMPTS {
+            let began = Instant::now();
             let stand = self.stand(id).await?;
             let above = floor.above(self.region(), self.writer);
             let lifted = match (&stand.row, &stand.tomb) {
@@ -185,6 +187,7 @@ impl Single {
                     self.announce(id, &above).await?;
                     let body = row.body.stamped(&above);
                     let operation = Operation::Replace(body, Condition::Matches(row.etag.clone()));
+                    self.check(began)?;
                     let tables = self.store.holding(&id.table, &id.partition);
                     tables.write(&id.table, &operation).await.map(drop).map_err(Unsettled::from)
                 }

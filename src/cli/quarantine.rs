@@ -238,7 +238,7 @@ mod tests {
         at           1970-01-01T00:33:20.0000000Z
         reason       bad-version: its version does not have the form of a version
         detail       "0" is no version
-        remedy       mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry
+        remedy       mend the writer, then let it write or delete the rows once more
         source       message
         destination  every one
         account      -

@@ -7,43 +7,43 @@ closed_list! {
     pub enum Reason {
         BadJson = "bad-json",
             "it is not the JSON that the protocol describes: a field is missing or of another type",
-            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+            "mend the writer, then let it write or delete the rows once more";
         NoRows = "no-rows",
             "it names no row",
-            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+            "mend the writer, then let it write or delete the rows once more";
         TooManyRows = "too-many-rows",
             "it names more than 100 rows, or more than 99 deletes",
-            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+            "mend the writer, then let it write or delete the rows once more";
         Contradiction = "contradiction",
             "it names the same row as put and as deleted, which no transaction can do",
-            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+            "mend the writer, then let it write or delete the rows once more";
         BadTable = "bad-table",
             "its table has a name that Azure does not allow, or one with the reserved prefix Relay",
-            "mend the writer, then drop the entry: there is no such table to replicate";
+            "mend the writer; there is no such table to replicate";
         UnknownTable = "unknown-table",
             "its table is not among those that the configuration replicates",
-            "add the table to the configuration and replay the entry, or drop it";
+            "if it should be, add it to the configuration, then write the rows once more";
         BadVersion = "bad-version",
             "its version does not have the form of a version",
-            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+            "mend the writer, then let it write or delete the rows once more";
         FutureVersion = "future-version",
             "its version is further ahead of the storage clock than the allowed skew",
-            "set the writer's clock right; it is tried again when the clock has passed it, or replay it with `--restamp`";
+            "set the writer's clock right; it is tried again when the storage clock has passed it";
         BadKey = "bad-key",
             "a key holds what Azure forbids, or the record stands under a key that is not its own",
-            "mend the writer, bring its rows in line with `tablerelay verify --repair`, then drop the entry";
+            "mend the writer, then let it write or delete the rows once more";
         WrongShard = "wrong-shard",
             "it stands in another shard than that of its table and partition, where nobody looks for its tombstones",
-            "mend how the writer computes the shard (table in lower case, UTF-8), then replay the entry";
+            "mend how the writer computes the shard (table in lower case, UTF-8), then let it write the rows once more";
         TooLarge = "too-large",
             "the row with its version is larger than Azure allows: 1 MiB or 252 properties",
-            "make the row smaller, leaving room for RelayVersion, then replay the entry";
+            "write the row smaller, leaving room for RelayVersion";
         Refused = "refused",
             "the destination refuses the row as it is, for good",
-            "read the detail, mend the row at its source, then replay the entry";
+            "read the detail, and write the row as Azure takes it";
         UnreadableTombstone = "unreadable-tombstone",
             "a row of the feed that should be a tombstone cannot be read as one",
-            "mend the writer, run `tablerelay verify --repair` for the table, then drop the entry";
+            "mend the writer, then let it delete the row once more";
     }
 }
 

@@ -46,7 +46,7 @@ pub enum WriteError {
         attempts: u32,
     },
     /// The write took effect, or may have, so late that it had to be announced again, and that failed: it may not be
-    /// replicated. Write again, or have `tablerelay verify --repair` find it.
+    /// replicated. Write again.
     #[error("the write with version {version} was answered late and could not be announced again: {error}")]
     Unannounced {
         /// The version that it carries.

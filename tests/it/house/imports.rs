@@ -181,6 +181,17 @@ fn rooms_import_only_what_the_architecture_allows() {
 }
 
 #[test]
+fn every_room_of_the_table_is_there() {
+    let sources = tree::sources();
+    let is_there = |room: &Room| {
+        let (file, folder) = (format!("src/{room}.rs"), format!("src/{room}/"));
+        sources.iter().any(|source| source.path == file || source.path.starts_with(&folder))
+    };
+    let gone: Vec<_> = table().order.into_iter().filter(|room| !is_there(room)).collect();
+    assert!(gone.is_empty(), "ARCHITECTURE.md: {gone:?} are no rooms of src any more; take them out of the table");
+}
+
+#[test]
 fn the_library_declares_its_rooms_in_the_order_of_the_line() {
     let sources = tree::sources();
     let lib = sources.iter().find(|source| source.path == "src/lib.rs").expect("src/lib.rs is there");

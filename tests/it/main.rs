@@ -14,5 +14,6 @@ mod deploy;
 mod documented;
 mod house;
 mod redis;
+mod three_regions;
 mod vectors;
 mod writers;

@@ -1,6 +1,7 @@
 //! What the integration tests share: real servers to test against, and a scripted one for what they cannot do.
 
 pub mod azurite;
+pub mod deployment;
 pub mod ports;
 pub mod process;
 pub mod programs;

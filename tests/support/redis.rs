@@ -176,7 +176,7 @@ impl Cluster {
     }
 }
 
-async fn connect(url: &str) -> redis::RedisResult<MultiplexedConnection> {
+pub async fn connect(url: &str) -> redis::RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
     let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await?;
     redis::cmd("PING").exec_async(&mut connection).await?;

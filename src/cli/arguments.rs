@@ -45,6 +45,15 @@ pub(super) enum Command {
     /// Run the daemon of one region
     Run(Run),
     /// Watch three regions in one process: conflicts, crashes, a region cut off; nothing to install
+    ///
+    /// Six writers, two in each region and with clocks that are wrong, write rows of their own and a few rows that all
+    /// of them write. One region is cut off from the others and healed. When the writers have stopped and the feeds are
+    /// empty, all regions and caches are compared row by row; exit code 1 where they differ.
+    ///
+    /// What the table shows of a link: lag is the age of the oldest change that was seen and is not at the destination;
+    /// up to its last sync everything that was announced is there (a writer that crashed before it wrote holds that back
+    /// for the settle window); backlog counts the rows that wait. Of a region: feed counts the announcements that are
+    /// not settled yet, cache behind the rows that its cache does not hold as its table does.
     Demo(Demo),
     /// Show every link: state, lag, Last Sync Time, what waits
     Status(Status),

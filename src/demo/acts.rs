@@ -23,22 +23,19 @@ pub(super) enum Act {
     HotSwap,
     /// Deletes a hot row.
     HotDelete,
-    /// Announces an order and crashes before it writes it.
-    Crash,
 }
 
-/// How often of 1,000 times each is done.
-const WEIGHTS: [(Act, u64); 10] = [
-    (Act::Insert, 270),
-    (Act::Merge, 150),
-    (Act::Replace, 100),
-    (Act::Delete, 80),
-    (Act::Transaction, 60),
-    (Act::HotReplace, 160),
-    (Act::HotMerge, 100),
-    (Act::HotSwap, 50),
-    (Act::HotDelete, 25),
-    (Act::Crash, 10),
+/// How often each is done.
+const WEIGHTS: [(Act, u64); 9] = [
+    (Act::Insert, 28),
+    (Act::Merge, 15),
+    (Act::Replace, 10),
+    (Act::Delete, 8),
+    (Act::Transaction, 6),
+    (Act::HotReplace, 16),
+    (Act::HotMerge, 10),
+    (Act::HotSwap, 5),
+    (Act::HotDelete, 2),
 ];
 
 impl Act {

@@ -62,8 +62,10 @@ impl Agent {
         Self { name, store, tables, runtime, writer, counts, standing, promises, next_row: 0, step: 0 }
     }
 
-    /// Writes once every `pause`, or as fast as it gets its replies, until it is stopped. Returns what it is owed.
-    pub async fn run(mut self, pause: Duration, stop: CancellationToken) -> Promises {
+    /// Writes once every `pause`, or as fast as it gets its replies, until it is stopped; crashes once, after `crash`.
+    /// Returns what it is owed.
+    pub async fn run(mut self, pause: Duration, mut crash: Option<Duration>, stop: CancellationToken) -> Promises {
+        let began = self.runtime.instant();
         let mut ticks = tokio::time::interval(pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -71,6 +73,10 @@ impl Agent {
                 biased;
                 () = stop.cancelled() => return self.promises,
                 _ = ticks.tick() => {}
+            }
+            if crash.take_if(|after| began.elapsed() >= *after).is_some() {
+                self.crash().await;
+                continue;
             }
             let act = Act::draw(&self.runtime);
             self.act(act).await;
@@ -85,7 +91,6 @@ impl Agent {
             Act::Delete => self.delete().await,
             Act::Transaction => self.transaction().await,
             Act::HotReplace | Act::HotMerge | Act::HotSwap | Act::HotDelete => self.hot(act).await,
-            Act::Crash => self.crash().await,
         }
     }
 

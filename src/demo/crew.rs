@@ -6,20 +6,22 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::DemoError;
 use super::agent::{Agent, Promises};
 use super::counts::Counts;
 use super::world::World;
+use super::{DemoError, Options};
 use crate::model::Time;
 use crate::runtime::Runtime;
 
 /// By how many milliseconds the clocks of each region's writers are wrong.
 pub(super) const SKEWS: [[i64; 2]; 3] = [[200, -80], [-200, 120], [40, -150]];
+/// When the first writer of each region crashes, in hundredths of the time that is written.
+const CRASHES: [u32; 3] = [15, 45, 75];
 /// Ticks of 100 ns in a millisecond.
 const TICKS: i64 = 10_000;
 
 /// How many writers there are.
-pub(super) fn size() -> u32 {
+fn size() -> u32 {
     SKEWS.as_flattened().len() as u32
 }
 
@@ -34,19 +36,20 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// Lets them write, `rate` changes a second in all. Each makes its own choices, by its own part of the seed.
-    pub fn start(world: &World, start: Time, seed: u64, rate: u32) -> Self {
+    /// Lets them write. Each makes its own choices, by its own part of the seed.
+    pub fn start(world: &World, start: Time, options: &Options) -> Self {
         let (mut writers, stop) = (JoinSet::new(), CancellationToken::new());
         let mut counts = Vec::new();
-        for (place, skews) in world.places.iter().zip(SKEWS) {
+        for ((place, skews), crash) in world.places.iter().zip(SKEWS).zip(CRASHES) {
             let shared = Arc::new(Mutex::new(Counts::default()));
             for (n, skew) in skews.into_iter().enumerate() {
                 let name = format!("{}-{}", place.region, n + 1);
-                let own_seed = seed.wrapping_mul(31).wrapping_add(writers.len() as u64 + 1);
+                let own_seed = options.seed.wrapping_mul(31).wrapping_add(writers.len() as u64 + 1);
                 let runtime = Runtime::simulated(start, own_seed).skewed(skew * TICKS);
                 let agent = Agent::new(name, place.near(), world.tables.clone(), runtime, shared.clone());
-                let pause = Duration::from_secs(1) * size() / rate.max(1);
-                writers.spawn(agent.run(pause, stop.clone()));
+                let pause = Duration::from_secs(1) * size() / options.rate.max(1);
+                let crash = (n == 0).then(|| options.writing * crash / 100);
+                writers.spawn(agent.run(pause, crash, stop.clone()));
             }
             counts.push(shared);
         }

@@ -126,8 +126,7 @@ fn writers(picture: &Picture, paint: Paint) -> String {
     let counts = &picture.counts;
     let done = [
         ("inserts", counts.inserts),
-        ("merges", counts.merges),
-        ("replaces", counts.replaces),
+        ("updates", counts.merges + counts.replaces),
         ("deletes", counts.deletes),
         ("transactions", counts.transactions),
         ("crashes", counts.crashes),

@@ -36,7 +36,7 @@ impl Show {
     pub async fn start(options: Options, runtime: &Runtime) -> Result<Self, DemoError> {
         let start = runtime.now();
         let world = World::start(start, options.seed).await?;
-        let crew = Crew::start(&world, start, options.seed, options.rate);
+        let crew = Crew::start(&world, start, &options);
         let script = Script { writing: options.writing };
         Ok(Self { world, crew, options, script, stage: Stage::Flowing, started: runtime.instant() })
     }

@@ -57,7 +57,7 @@ async fn all_regions_end_equal_after_conflicts_crashes_and_a_cut() {
     assert!(verdict.rows > 50 && verdict.cached == 3 * verdict.rows && verdict.owed > 50, "{shown}");
     let written = &verdict.written;
     let kinds = [written.inserts, written.merges, written.replaces, written.deletes, written.transactions];
-    assert!(kinds.iter().all(|kind| *kind > 0) && written.crashes > 0 && written.failed == 0, "{written:?}");
+    assert!(kinds.iter().all(|kind| *kind > 0) && written.crashes == 3 && written.failed == 0, "{written:?}");
     assert!(verdict.conflicts > 0 && verdict.applied >= verdict.changes, "{shown}");
     assert!(verdict.elapsed < Duration::from_secs(15), "{shown}");
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
@@ -175,6 +175,8 @@ async fn every_stage_fits_a_terminal_of_eighty_columns_and_twenty_four_rows() {
     for stage in stages {
         let mut picture = show.picture(stage);
         picture.options.seed = u32::MAX.into();
+        let counts = &mut picture.counts;
+        (counts.inserts, counts.merges, counts.deletes, counts.transactions) = (12_345, 12_345, 12_345, 12_345);
         picture.links.iter_mut().for_each(|link| {
             (link.lag, link.backlog) = (Duration::from_millis(61_250), 123_456);
             (link.applied, link.conflicts) = (1_234_567, 12_345);

@@ -152,7 +152,7 @@ impl Verdict {
             ("lifted", count(self.lifted), "a region's clocks disagreed: its own order stands".to_owned()),
             ("crashes", count(written.crashes), "announced, never written: nothing is left of them".to_owned()),
             ("kept", count(self.owed as u64), "rows of one writer each are as that writer was told".to_owned()),
-            ("requests", count(self.requests), "to three accounts, by writers and daemons".to_owned()),
+            ("requests", count(self.requests), "to three accounts, by writers and daemons, polls too".to_owned()),
             ("elapsed", span(self.elapsed), times),
         ];
         if !self.is_equal() {

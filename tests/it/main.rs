@@ -10,6 +10,7 @@ mod azure_tables;
 mod azure_wire;
 mod command;
 mod daemon;
+mod demo;
 mod deploy;
 mod documented;
 mod house;

@@ -1,7 +1,9 @@
 // Whether Microsoft's JavaScript client reads in one region exactly what it wrote in another.
 //
-//     node roundtrip.mjs write orders west      writes rows of every type through the writer, as region west
-//     node roundtrip.mjs check orders           reads them and compares values and types; waits until all are there
+//     node roundtrip.mjs write orders west        writes rows of every type through the writer, as region west
+//     node roundtrip.mjs check orders             reads them and compares values and types; waits until all are there
+//     node roundtrip.mjs change orders west       merges into, replaces and deletes them, some in one transaction
+//     node roundtrip.mjs check orders --changed   reads what that left
 //     node roundtrip.mjs check orders --wait 60
 //
 // TABLES_CONNECTION is the connection string of the region's account. Exit code 1: they differ, and how.
@@ -49,13 +51,25 @@ const connect = (table, options) =>
 
 const row = (rowKey, values) => ({ partitionKey: PARTITION, rowKey, ...values });
 
-/** What stands there in the end: what was inserted, merged, replaced, written in a transaction. */
+/** What stands there after `write`: what was inserted, merged, replaced, written in a transaction. */
 const rows = () => [
   ...KEYS.map((key) => row(key, VALUES)),
   row("merged", { ...VALUES, more: "merged in" }),
   row("replaced", { double: 2.5 }),
   row("one", VALUES),
   row("two", VALUES),
+];
+
+/** Every second odd key is deleted by `change`. */
+const isKept = (key) => KEYS.indexOf(key) % 2 === 0;
+
+/** What stands there after `change`. */
+const changed = () => [
+  ...KEYS.filter(isKept).map((key) => row(key, { ...VALUES, int32Most: 1, more: key })),
+  row("merged", { text: "replaced" }),
+  row("replaced", VALUES),
+  row("two", { ...VALUES, more: "merged in" }),
+  row("three", VALUES),
 ];
 
 async function write(table, region) {
@@ -79,13 +93,28 @@ async function write(table, region) {
   ]);
 }
 
+async function change(table, region) {
+  const writer = new Writer(connect, region);
+  for (const key of KEYS) {
+    if (isKept(key)) await writer.merge(table, row(key, { int32Most: 1, more: key }));
+    else await writer.delete(table, PARTITION, key);
+  }
+  await writer.upsert(table, row("merged", { text: "replaced" }));
+  await writer.replace(table, row("replaced", VALUES));
+  await writer.transaction(table, [
+    ["delete", row("one")],
+    ["update", row("two", { more: "merged in" }), "Merge"],
+    ["create", row("three", VALUES)],
+  ]);
+}
+
 /** What the service said beside the row, and the version, which is checked apart. */
 function stripped({ etag, timestamp, RelayVersion, "odata.metadata": _, ...found }) {
   return [found, RelayVersion];
 }
 
-async function differences(table) {
-  const [client, expected, found] = [connect(table), new Map(rows().map((r) => [r.rowKey, r])), new Map()];
+async function differences(table, rows) {
+  const [client, expected, found] = [connect(table), new Map(rows.map((r) => [r.rowKey, r])), new Map()];
   const differ = [];
   try {
     const filter = `PartitionKey eq '${PARTITION.replaceAll("'", "''")}'`;
@@ -117,18 +146,20 @@ async function differences(table) {
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { wait: { type: "string", default: "30" } },
+  options: { wait: { type: "string", default: "30" }, changed: { type: "boolean", default: false } },
 });
 const [action, table, region] = positionals;
 if (action === "write" && region !== undefined) {
   await write(table, region);
+} else if (action === "change" && region !== undefined) {
+  await change(table, region);
 } else if (action === "check" && table !== undefined) {
-  const deadline = Date.now() + Number(values.wait) * 1_000;
+  const [expected, deadline] = [values.changed ? changed() : rows(), Date.now() + Number(values.wait) * 1_000];
   let differ;
-  while ((differ = await differences(table)).length > 0 && Date.now() < deadline) await sleep(200);
-  console.log(differ.join("\n") || `${rows().length + 1} rows are what they should be`);
+  while ((differ = await differences(table, expected)).length > 0 && Date.now() < deadline) await sleep(200);
+  console.log(differ.join("\n") || `${expected.length + 1} rows are what they should be`);
   process.exitCode = differ.length > 0 ? 1 : 0;
 } else {
-  console.error("usage: node roundtrip.mjs write TABLE REGION | check TABLE [--wait SECONDS]");
+  console.error("usage: node roundtrip.mjs write|change TABLE REGION | check TABLE [--changed] [--wait SECONDS]");
   process.exitCode = 2;
 }

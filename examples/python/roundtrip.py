@@ -1,7 +1,9 @@
 """Whether Microsoft's Python client reads in one region exactly what it wrote in another.
 
-    python roundtrip.py write orders west      writes rows of every type through the writer, as region west
-    python roundtrip.py check orders           reads them and compares values and types; waits until all are there
+    python roundtrip.py write orders west        writes rows of every type through the writer, as region west
+    python roundtrip.py check orders             reads them and compares values and types; waits until all are there
+    python roundtrip.py change orders west       merges into, replaces and deletes them, some in one transaction
+    python roundtrip.py check orders --changed   reads what that left
     python roundtrip.py check orders --wait 60
 
 TABLES_CONNECTION is the connection string of the region's account. Exit code 1: they differ, and how.
@@ -15,7 +17,7 @@ import uuid
 from datetime import datetime, timezone
 
 from azure.core.exceptions import HttpResponseError
-from azure.data.tables import EdmType, EntityProperty, TableServiceClient
+from azure.data.tables import EdmType, EntityProperty, TableServiceClient, UpdateMode
 
 from tablerelay_writer import PROPERTY, Writer
 
@@ -51,12 +53,22 @@ VALUES = {
 
 
 def rows():
-    """What stands there in the end, by row key: what was inserted, merged, replaced, written in a transaction."""
+    """What stands there after `write`, by row key: what was inserted, merged, replaced, written in a transaction."""
     found = {key: {"PartitionKey": PARTITION, "RowKey": key, **VALUES} for key in KEYS}
     found["merged"] = {"PartitionKey": PARTITION, "RowKey": "merged", **VALUES, "More": "merged in"}
     found["replaced"] = {"PartitionKey": PARTITION, "RowKey": "replaced", "Double": 2.0}
     for key in ("one", "two"):
         found[key] = {"PartitionKey": PARTITION, "RowKey": key, **VALUES}
+    return found
+
+
+def changed():
+    """What stands there after `change`. Every second odd key is gone, and so is one row of the transaction."""
+    found = {key: row | {"Int32Most": 1, "More": key} for key, row in rows().items() if key in KEYS[::2]}
+    found["merged"] = {"PartitionKey": PARTITION, "RowKey": "merged", "Text": "replaced"}
+    found["replaced"] = {"PartitionKey": PARTITION, "RowKey": "replaced", **VALUES}
+    found["two"] = rows()["two"] | {"More": "merged in"}
+    found["three"] = {"PartitionKey": PARTITION, "RowKey": "three", **VALUES}
     return found
 
 
@@ -79,6 +91,20 @@ def write(service, table, region):
     writer.transaction(table, operations)
 
 
+def change(service, table, region):
+    writer, base, final = Writer(service, region), {"PartitionKey": PARTITION}, changed()
+    for key in KEYS:
+        if key in final:
+            writer.merge(table, {**base, "RowKey": key, "Int32Most": 1, "More": key})
+        else:
+            writer.delete(table, PARTITION, key)
+    writer.upsert(table, final["merged"])
+    writer.replace(table, final["replaced"])
+    more = {**base, "RowKey": "two", "More": "merged in"}
+    operations = [("delete", {**base, "RowKey": "one"}), ("update", more, {"mode": UpdateMode.MERGE})]
+    writer.transaction(table, [*operations, ("create", final["three"])])
+
+
 def plain(value):
     """A value with its type, told apart to the last digit: what was written and what is read come out alike."""
     if isinstance(value, EntityProperty) and value.edm_type == EdmType.INT64:
@@ -92,8 +118,7 @@ def plain(value):
     return type(value).__name__, repr(value)
 
 
-def differences(service, table):
-    expected = rows()
+def differences(service, table, expected):
     query = service.get_table_client(table).query_entities("PartitionKey eq @p", parameters={"p": PARTITION})
     try:
         found = {row["RowKey"]: row for row in query}
@@ -115,20 +140,21 @@ def differences(service, table):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["write", "check"])
+    parser.add_argument("action", choices=["write", "change", "check"])
     parser.add_argument("table")
     parser.add_argument("region", nargs="?")
+    parser.add_argument("--changed", action="store_true", help="check what is there after `change`")
     parser.add_argument("--wait", type=float, default=30, help="seconds until all must be there")
     options = parser.parse_args()
     service = TableServiceClient.from_connection_string(os.environ["TABLES_CONNECTION"])
-    if options.action == "write":
+    if options.action != "check":
         if options.region is None:
-            parser.error("write needs the region")
-        return write(service, options.table, options.region)
-    deadline = time.monotonic() + options.wait
-    while (differ := differences(service, options.table)) and time.monotonic() < deadline:
+            parser.error(f"{options.action} needs the region")
+        return (write if options.action == "write" else change)(service, options.table, options.region)
+    expected, deadline = changed() if options.changed else rows(), time.monotonic() + options.wait
+    while (differ := differences(service, options.table, expected)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    print("\n".join(differ) or f"{len(rows())} rows are what they should be")
+    print("\n".join(differ) or f"{len(expected)} rows are what they should be")
     return 1 if differ else 0
 
 

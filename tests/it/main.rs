@@ -13,6 +13,7 @@ mod daemon;
 mod demo;
 mod deploy;
 mod documented;
+mod foreign;
 mod house;
 mod redis;
 mod three_regions;

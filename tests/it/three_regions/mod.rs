@@ -29,6 +29,7 @@ use self::book::Book;
 use self::picture::{Region, faults, open_records, report, unexpected_quarantine};
 use crate::support::azurite::Azurite;
 use crate::support::deployment::{Site, configuration, warnings};
+use crate::support::ports;
 use crate::support::relay::{Config, Daemon};
 
 const NAMES: [&str; 3] = ["east", "north", "west"];
@@ -75,6 +76,7 @@ async fn three_regions_end_equal_whatever_their_writers_did() {
     eventually_nothing_is_wrong(&sites, &daemons, &book, &known).await;
     println!("nothing is wrong after {:?}; unexpected answers: {:#?}", begun.elapsed(), book.troubles);
     eventually_every_link_has_passed(&config, written).await;
+    every_link_is_told_of_by_two_regions_alone(&config);
     // Not for a moment only.
     let (found, report) = look(&sites, &book, &known).await;
     assert!(found == 0, "{report}");
@@ -165,6 +167,27 @@ async fn eventually_nothing_is_wrong(
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
+}
+
+/// Each region in turn cannot be reached: the others still tell of all links, its own among them.
+fn every_link_is_told_of_by_two_regions_alone(config: &Config) {
+    std::thread::scope(|scope| {
+        for region in NAMES {
+            scope.spawn(move || {
+                let upper = region.to_uppercase();
+                let account = format!("TABLERELAY__REGION__{upper}__ACCOUNT__{upper}1__CONNECTION_STRING");
+                let nowhere =
+                    format!("AccountName=a;AccountKey=QUJD;TableEndpoint=http://127.0.0.1:{}/a", ports::free());
+                let ended = config.run(&["status", "--output", "json"], &[(&account, &nowhere)]);
+                assert_eq!(ended.code, Some(0), "{}", ended.err);
+                let status: Value = serde_json::from_str(&ended.out).expect("JSON was asked for");
+                assert_eq!(status["unreachable"][0]["region"], region, "{status:#}");
+                let count = |list: &str| status[list].as_array().map(Vec::len);
+                let counts = [count("unreachable"), count("links"), count("unknown")];
+                assert_eq!(counts, [Some(1), Some(6), Some(0)], "{status:#}");
+            });
+        }
+    });
 }
 
 /// `tablerelay status`, asked from nowhere in particular, tells of all six links, and that each is through with what was

@@ -83,6 +83,12 @@ impl Tables for Metered {
         result
     }
 
+    async fn delete_table(&self, table: &TableName) -> Result<bool, StoreError> {
+        let result = self.inner.delete_table(table).await;
+        self.count(StoreOperation::DeleteTable, result.as_ref());
+        result
+    }
+
     async fn tables(&self) -> Result<Vec<TableName>, StoreError> {
         let result = self.inner.tables().await;
         self.count(StoreOperation::ListTables, result.as_ref());

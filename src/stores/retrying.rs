@@ -99,6 +99,10 @@ impl Tables for Retrying {
         self.inner.create_table(table).await
     }
 
+    async fn delete_table(&self, table: &TableName) -> Result<bool, StoreError> {
+        self.inner.delete_table(table).await
+    }
+
     async fn tables(&self) -> Result<Vec<TableName>, StoreError> {
         self.read(|| self.inner.tables()).await
     }
@@ -157,6 +161,9 @@ mod tests {
             Ok(self.next().map(|()| Vec::new())?)
         }
         async fn create_table(&self, _: &TableName) -> Result<bool, StoreError> {
+            self.next().map(|()| true)
+        }
+        async fn delete_table(&self, _: &TableName) -> Result<bool, StoreError> {
             self.next().map(|()| true)
         }
         async fn tables(&self) -> Result<Vec<TableName>, StoreError> {
@@ -225,5 +232,8 @@ mod tests {
         assert!(retrying.transact(&table(), &"p".into(), &[insert]).await.is_err());
         assert!(retrying.create_table(&table()).await.is_err());
         assert_eq!(*store.tries.lock().unwrap(), 3);
+        let (store, retrying) = failing(&[ErrorKind::Unreachable; 3]);
+        assert!(retrying.delete_table(&table()).await.is_err());
+        assert_eq!(*store.tries.lock().unwrap(), 1);
     }
 }

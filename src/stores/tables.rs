@@ -44,6 +44,9 @@ pub trait Tables: fmt::Debug + Send + Sync + 'static {
     /// Creates a table; `false` where it was there already.
     async fn create_table(&self, table: &TableName) -> Result<bool, StoreError>;
 
+    /// Deletes a table with all its rows; `false` where it was not there. Nothing of the line deletes tables.
+    async fn delete_table(&self, table: &TableName) -> Result<bool, StoreError>;
+
     /// The names of all tables.
     async fn tables(&self) -> Result<Vec<TableName>, StoreError>;
 }

@@ -69,6 +69,7 @@ closed_list! {
         Write = "write", "one row inserted, replaced, merged or deleted", "none";
         Transact = "transact", "an entity group transaction", "none";
         CreateTable = "create-table", "a table created", "none";
+        DeleteTable = "delete-table", "a table deleted", "none";
         ListTables = "list-tables", "the names of all tables", "none";
         CreateQueue = "create-queue", "the queue created", "none";
         QueueReceive = "queue-receive", "messages received from the queue", "none";

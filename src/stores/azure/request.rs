@@ -174,6 +174,11 @@ impl Address {
         url
     }
 
+    /// One table, as a member of that collection.
+    pub(super) fn named(&self, table: &TableName) -> String {
+        format!("{}/Tables('{table}')", self.base)
+    }
+
     /// Where transactions go.
     pub(super) fn batch(&self) -> String {
         format!("{}/$batch", self.base)

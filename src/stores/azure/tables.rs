@@ -186,6 +186,16 @@ impl Tables for AzureTables {
         if error.kind == ErrorKind::AlreadyExists { Ok(false) } else { Err(error) }
     }
 
+    async fn delete_table(&self, table: &TableName) -> Result<bool, StoreError> {
+        let reply = self.send(request(Method::Delete, &self.address.named(table))?).await?;
+        if reply.status == 204 {
+            return Ok(true);
+        }
+        let error = answered(&reply);
+        // Azure speaks of a missing resource here, of a missing table elsewhere.
+        if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NoTable) { Ok(false) } else { Err(error) }
+    }
+
     async fn tables(&self) -> Result<Vec<TableName>, StoreError> {
         let mut tables = Vec::new();
         let mut next: Option<String> = None;

@@ -26,6 +26,8 @@ pub enum RequestKind {
     Transact,
     /// Creating a table.
     CreateTable,
+    /// Deleting a table.
+    DeleteTable,
     /// The names of the tables.
     ListTables,
     /// Creating the queue.
@@ -44,12 +46,13 @@ pub enum RequestKind {
 
 impl RequestKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Get,
         Self::Query,
         Self::Write,
         Self::Transact,
         Self::CreateTable,
+        Self::DeleteTable,
         Self::ListTables,
         Self::CreateQueue,
         Self::Send,

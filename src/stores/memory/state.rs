@@ -47,6 +47,10 @@ impl State {
         missing
     }
 
+    pub(super) fn remove(&mut self, table: &TableName) -> bool {
+        self.tables.remove(table).is_some()
+    }
+
     pub(super) fn names(&self) -> Vec<TableName> {
         self.tables.keys().cloned().collect()
     }

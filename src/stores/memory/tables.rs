@@ -144,6 +144,10 @@ impl Tables for MemoryTables {
         self.wire.carry(&Request::of(RequestKind::CreateTable, table), effect).await
     }
 
+    async fn delete_table(&self, table: &TableName) -> Result<bool, StoreError> {
+        self.wire.carry(&Request::of(RequestKind::DeleteTable, table), |_| Ok(self.state().remove(table))).await
+    }
+
     async fn tables(&self) -> Result<Vec<TableName>, StoreError> {
         self.wire.carry(&Request::new(RequestKind::ListTables), |_| Ok(self.state().names())).await
     }

@@ -207,17 +207,17 @@ fn units(text: &str) -> usize {
 }
 
 /// The properties of a row that are not null, keys apart: Azure stores no nulls.
-pub(super) struct Properties<'a>(pub(super) Vec<Property<'a>>);
+pub(crate) struct Properties<'a>(pub(crate) Vec<Property<'a>>);
 
-pub(super) struct Property<'a> {
-    pub(super) name: Cow<'a, str>,
+pub(crate) struct Property<'a> {
+    pub(crate) name: Cow<'a, str>,
     /// JSON text.
-    pub(super) value: &'a str,
-    pub(super) edm: Option<Cow<'a, str>>,
+    pub(crate) value: &'a str,
+    pub(crate) edm: Option<Cow<'a, str>>,
 }
 
 impl<'a> Properties<'a> {
-    pub(super) fn of(body: &'a RowBody) -> Result<Self, StoreError> {
+    pub(crate) fn of(body: &'a RowBody) -> Result<Self, StoreError> {
         let invalid = |err: serde_json::Error| refused("InvalidInput", format!("the row is no JSON object: {err}"));
         let mut deserializer = serde_json::Deserializer::from_str(body.json());
         deserializer.deserialize_map(PropertiesVisitor).map_err(invalid)

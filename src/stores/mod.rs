@@ -19,6 +19,8 @@ pub mod limits;
 // The embedded store: accounts in memory, with Azure's limits, errors and manners.
 pub mod memory;
 mod metered;
+// Transactions as they stand on the wire, for whoever sends them and whoever serves them.
+pub(crate) mod multipart;
 mod operation;
 mod query;
 mod queue;
@@ -26,6 +28,7 @@ mod queue;
 pub mod redis;
 mod region;
 mod retrying;
+mod shared_key;
 mod storage_clock;
 mod tables;
 // Which cryptography TLS is made of.
@@ -40,5 +43,6 @@ pub use query::{Continuation, Page, Query, Scope};
 pub use queue::{CHANGES_QUEUE, Message, Queue};
 pub use region::{Account, RegionStore};
 pub use retrying::Retrying;
+pub use shared_key::SharedKey;
 pub use storage_clock::{DATE_RESOLUTION, StorageClock};
 pub use tables::Tables;

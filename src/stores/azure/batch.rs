@@ -8,6 +8,7 @@ use super::error::{explain, malformed};
 use super::request::{ACCEPT, Address, Verb};
 use super::transport::Reply;
 use crate::model::{Etag, TableName};
+use crate::stores::multipart::{self, MAX_HEADERS};
 use crate::stores::{Operation, StoreError, TransactionError, limits};
 
 /// Encodes operations as one change set. Every line ends in CRLF and both boundaries are closed.
@@ -143,49 +144,18 @@ struct Part<'a> {
     body: &'a str,
 }
 
-/// Most headers of a part.
-const MAX_HEADERS: usize = 32;
-
 /// Collects the `application/http` parts of a multipart text, however they are nested.
 fn read_parts<'a>(content_type: &str, text: &'a str, depth: u8, results: &mut Vec<Part<'a>>) -> Result<(), String> {
-    let boundary = boundary(content_type).ok_or("is not multipart/mixed with a boundary")?;
-    let delimiter = format!("--{boundary}");
-    let mut sections = text.split(delimiter.as_str());
-    sections.next();
-    let mut closed = false;
-    for section in sections {
-        if section.starts_with("--") {
-            closed = true;
-            break;
-        }
-        let (content_type, content) = read_section(section)?;
-        match content_type {
-            Some(kind) if kind.starts_with("multipart/mixed") && depth == 0 => read_parts(kind, content, 1, results)?,
-            Some(kind) if kind.starts_with("application/http") => results.push(read_http(content)?),
+    for section in multipart::sections(content_type, text)? {
+        match section.content_type {
+            Some(kind) if kind.starts_with("multipart/mixed") && depth == 0 => {
+                read_parts(kind, section.content, 1, results)?;
+            }
+            Some(kind) if kind.starts_with("application/http") => results.push(read_http(section.content)?),
             kind => return Err(format!("has a part of type {:?}", kind.unwrap_or_default())),
         }
     }
-    if closed { Ok(()) } else { Err("breaks off before its last boundary".to_owned()) }
-}
-
-fn boundary(content_type: &str) -> Option<&str> {
-    let rest = content_type.strip_prefix("multipart/mixed")?;
-    let value = rest.split(';').find_map(|parameter| parameter.trim().strip_prefix("boundary="))?.trim_matches('"');
-    (!value.is_empty()).then_some(value)
-}
-
-/// The type of a part and what follows its headers.
-fn read_section(section: &str) -> Result<(Option<&str>, &str), String> {
-    let section = section.trim_start_matches(['\r', '\n']);
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let (length, headers) = match httparse::parse_headers(section.as_bytes(), &mut headers) {
-        Ok(httparse::Status::Complete(parsed)) => parsed,
-        Ok(httparse::Status::Partial) => return Err("has a part without an end to its headers".to_owned()),
-        Err(err) => return Err(format!("has a part with unreadable headers ({err})")),
-    };
-    let content_type = headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-type"));
-    let content_type = content_type.and_then(|header| str::from_utf8(header.value).ok());
-    Ok((content_type, section.get(length..).unwrap_or_default()))
+    Ok(())
 }
 
 fn read_http(content: &str) -> Result<Part<'_>, String> {

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::credential::{Credential, CredentialError, CredentialKind, CredentialSettings};
-use super::sign::SharedKey;
+use crate::stores::SharedKey;
 
 /// An account's address or credential that cannot be used. Says what it should be; never repeats a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

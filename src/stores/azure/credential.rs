@@ -13,7 +13,8 @@ use azure_identity::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::sign::{Sas, SharedKey, Signer};
+use super::sign::{Sas, Signer};
+use crate::stores::SharedKey;
 
 /// The scope of a token for Azure Storage.
 const SCOPE: &str = "https://storage.azure.com/.default";

@@ -19,9 +19,10 @@ mod sign;
 mod tables;
 mod transport;
 
+pub use crate::stores::SharedKey;
 pub use connection::{AccountTarget, TargetError};
 pub use credential::{Credential, CredentialError, CredentialKind, CredentialSettings};
 pub use queue::AzureQueue;
-pub use sign::{Sas, SharedKey};
+pub use sign::Sas;
 pub use tables::AzureTables;
 pub use transport::{ConnectError, HttpOptions};

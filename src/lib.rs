@@ -42,6 +42,9 @@ pub mod stores;
 // Announce and write in one call, for applications and for whatever else writes by the protocol.
 pub mod writer;
 
+// The REST API of the Table service from the server's side, over the store traits.
+pub mod rest;
+
 // What was typed into the file, then what is usable.
 pub mod config;
 

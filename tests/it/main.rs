@@ -16,6 +16,7 @@ mod documented;
 mod foreign;
 mod house;
 mod redis;
+mod rest;
 mod three_regions;
 mod vectors;
 mod writers;

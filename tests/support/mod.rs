@@ -8,6 +8,7 @@ pub mod programs;
 pub mod redis;
 pub mod relay;
 pub mod scripted;
+pub mod served;
 
 use std::time::Duration;
 

@@ -14,8 +14,8 @@ closed_list! {
             "a message of the queue; the entry holds its text as it was sent",
             "see its reason";
         Row = "row",
-            "one row that a well-formed announcement names; the entry holds that announcement in the queue form, and the \
-             row stands where it was written",
+            "one row that a well-formed announcement names; the entry holds the record that would announce it again, and \
+             the row stands where it was written",
             "see its reason";
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::single::change_of;
-use crate::feed::{Entry, Malformed, Reason, Record, Source, encode_relayed};
+use crate::feed::{Entry, Malformed, Reason, Record, Source, decode_message, encode_relayed};
 use crate::model::{AccountName, Change, ClosedList, Region, Row, RowBody, RowId, SystemTable, Time, Version};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
@@ -16,6 +16,8 @@ use crate::telemetry::{Event, metrics};
 
 /// Most pages of quarantine that one sweep reads: 100,000 entries.
 const SWEEP_PAGES: usize = 100;
+/// What Azure calls a row that was small enough until it got its version.
+const TOO_LARGE: [&str; 3] = ["EntityTooLarge", "TooManyProperties", "RequestBodyTooLarge"];
 
 /// `RelayQuarantine` of a region.
 #[derive(Debug)]
@@ -39,6 +41,11 @@ impl Quarantine {
     pub async fn message(&self, account: &AccountName, text: &str, why: &Malformed) -> Result<(), StoreError> {
         let mut entry = Entry::new(Source::Message, why, self.runtime.now(), text);
         entry.account = Some(account.clone());
+        if let Ok(change) = decode_message(text) {
+            entry.table = Some(change.table.to_string());
+            entry.partition = Some(change.partition.to_string());
+            entry.version = Some(change.version.to_string());
+        }
         self.put(entry).await
     }
 
@@ -58,7 +65,8 @@ impl Quarantine {
         error: &StoreError,
     ) -> Result<(), StoreError> {
         let Some(version) = finding.version() else { return Ok(()) };
-        let why = Malformed::new(Reason::Refused, format!("{destination} refuses the row {id}: {error}"));
+        let reason = if TOO_LARGE.contains(&error.code.as_str()) { Reason::TooLarge } else { Reason::Refused };
+        let why = Malformed::new(reason, format!("{destination} refuses the row {id}: {error}"));
         let mut entry = self.of_row(id, version, matches!(finding, Finding::Deleted(_)), &why);
         entry.destination = Some(destination.clone());
         self.put(entry).await
@@ -115,15 +123,18 @@ impl Quarantine {
         Ok(())
     }
 
-    /// R7: tried again when the clock has passed it.
+    /// R7: tried again when the clock has passed it. Says whether the entry is gone.
     async fn replay(&self, entry: &Entry, row: &Row, now: Time) -> Result<bool, StoreError> {
         let due = entry.version.as_deref().and_then(|text| Version::parse(text).ok()).is_some_and(|v| v.time() <= now);
-        let record = RowBody::parse(&entry.whole).ok().filter(|_| entry.cut == 0);
-        let (true, Some(record)) = (due, record) else { return Ok(false) };
-        let Some(place) = self.place_of(entry) else { return Ok(false) };
-        match place.write(&SystemTable::Feed.name(), &Operation::Insert(record)).await {
-            Err(error) if error.kind != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+        if !due || entry.cut > 0 {
+            return Ok(false);
+        }
+        let again = match entry.source {
+            Source::Message => self.send_again(entry).await?,
+            Source::Record | Source::Row => self.announce_again(entry).await?,
+        };
+        if !again {
+            return Ok(false);
         }
         let gone = Operation::Delete {
             partition: row.body.partition().clone(),
@@ -134,8 +145,26 @@ impl Quarantine {
             Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition) => return Err(error),
             _ => {}
         }
-        info!(event = Event::RecordQuarantined.as_str(), id = entry.id, "the clock has passed it: announced again");
+        info!(id = entry.id, "the clock has passed what lay in quarantine: it is tried again");
         Ok(true)
+    }
+
+    /// A message goes back into its queue, since there is more to it than a record.
+    async fn send_again(&self, entry: &Entry) -> Result<bool, StoreError> {
+        let account = entry.account.as_ref();
+        let of = |account: &AccountName| self.store.accounts().iter().find(|own| own.tables.account() == account);
+        let Some(queue) = account.and_then(of).and_then(|account| account.queue.as_ref()) else { return Ok(false) };
+        queue.send(&entry.whole).await?;
+        Ok(true)
+    }
+
+    async fn announce_again(&self, entry: &Entry) -> Result<bool, StoreError> {
+        let Ok(record) = RowBody::parse(&entry.whole) else { return Ok(false) };
+        let Some(place) = self.place_of(entry) else { return Ok(false) };
+        match place.write(&SystemTable::Feed.name(), &Operation::Insert(record)).await {
+            Err(error) if error.kind != ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(true),
+        }
     }
 
     /// The account that an entry's record belongs to.

@@ -67,7 +67,7 @@ closed_list! {
             "none";
         QueueFailing = "queue-failing",
             "the queue relay-changes cannot be read; messages stay in it",
-            "check that the account has queues, and the credential's role (Storage Queue Data Message Processor)";
+            "check that the account has queues, and the credential's role (Storage Queue Data Contributor)";
         Panicked = "panicked",
             "a thread panicked; the line says where, and the task-failed line behind it which task died of it",
             "the daemon ends and its supervisor starts it again; report it, with both lines";

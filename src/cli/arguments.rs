@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::typed_duration;
 use crate::model::{ClosedList, Region};
+use crate::stores::azure::DEVELOPMENT_ACCOUNT;
 use crate::telemetry::{LogFormat, LogLevel};
 
 /// Replicates Azure Table Storage between regions and keeps each region's Redis cache fresh.
@@ -63,6 +66,9 @@ pub(super) enum Command {
     /// Look at what could not be replicated
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Serve the embedded store, for tests and benchmarks
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 /// The file that describes every region.
@@ -139,6 +145,45 @@ pub(super) enum QuarantineCommand {
     List(List),
     /// Show one entry whole, with what it means and what to do about it
     Show(Show),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreCommand {
+    /// Speak the Table REST API over a store in memory, as strict as Azure, until SIGTERM
+    ///
+    /// Prints a connection string for each account, a line each, once it listens. What was written is gone when it ends.
+    /// Without --account it is the emulators' well-known account, so that on port 10002 UseDevelopmentStorage=true finds
+    /// it. Faults can be asked for over HTTP, at /_control/ACCOUNT.
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen; port 0 is one that the system chooses
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10002")]
+    pub listen: std::net::SocketAddr,
+    /// An account by its name; once for each
+    #[arg(long = "account", value_name = "NAME")]
+    pub accounts: Vec<String>,
+    /// The key of all accounts, in base64
+    #[arg(long, value_name = "KEY", env = "TABLERELAY_STORE_KEY", hide_env_values = true,
+        default_value = DEVELOPMENT_ACCOUNT.1, hide_default_value = true, value_parser = key)]
+    pub key: Key,
+}
+
+/// An account's key, which is not shown.
+#[derive(Clone)]
+pub(super) struct Key(pub Vec<u8>);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+fn key(text: &str) -> Result<Key, &'static str> {
+    let bytes = BASE64.decode(text).ok().filter(|bytes| !bytes.is_empty());
+    bytes.map(Key).ok_or("it should be base64 of at least one byte")
 }
 
 #[derive(Debug, Args)]

@@ -9,13 +9,14 @@ mod regions;
 mod run;
 mod settings;
 mod status;
+mod store;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::telemetry::{LogFormat, LogLevel, log};
-use arguments::{Arguments, Command, ConfigCommand, QuarantineCommand};
+use arguments::{Arguments, Command, ConfigCommand, QuarantineCommand, StoreCommand};
 use exit::{Exit, Failure};
 
 /// Runs the command that the process was called with.
@@ -51,6 +52,10 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Quarantine(QuarantineCommand::Show(command)) => {
             quiet()?;
             on_runtime(quarantine::show(&command))
+        }
+        Command::Store(StoreCommand::Serve(command)) => {
+            quiet()?;
+            on_runtime(store::serve(&command))
         }
     }
 }

@@ -5,5 +5,6 @@ mod run;
 mod tasks;
 
 pub use connect::{ConnectError, Connector};
+pub(crate) use run::Signals;
 pub use run::{RunError, run};
 pub use tasks::{DaemonError, Death, SHUTDOWN_DEADLINE, TaskKind, Tasks};

@@ -201,7 +201,7 @@ async fn until_ready(board: Arc<StatusBoard>, stop: CancellationToken) -> Result
 }
 
 /// What a supervisor or a person at the terminal sends.
-struct Signals {
+pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -211,18 +211,18 @@ struct Signals {
 impl Signals {
     /// Installed before anything else begins, so that no signal is missed.
     #[cfg(unix)]
-    fn install() -> std::io::Result<Self> {
+    pub(crate) fn install() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     #[cfg(not(unix))]
-    fn install() -> std::io::Result<Self> {
+    pub(crate) fn install() -> std::io::Result<Self> {
         Ok(Self {})
     }
 
     /// Waits for one, and asks the daemon to end.
-    async fn wait(mut self, stop: CancellationToken) -> std::io::Result<()> {
+    pub(crate) async fn wait(mut self, stop: CancellationToken) -> std::io::Result<()> {
         let signal = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),

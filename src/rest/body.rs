@@ -69,16 +69,27 @@ impl<'a> Fields<'a> {
         serde_json::from_str(value).map_err(wrong)
     }
 
-    /// Strings are written anew where they have escapes: two texts of one value are stored as one.
+    /// A string as it is stored: without escapes that it does not need, so that two texts of one value are one. Some
+    /// clients write the number of an Edm.Double as a string; it is stored as a number.
+    fn text(&self, name: &str, value: &str) -> Result<Cow<'static, str>, StoreError> {
+        let wrong = |err| unreadable(format!("the value of {name:?} is no text: {err}"));
+        let text: String = serde_json::from_str(value).map_err(wrong)?;
+        let number = self.is_double(name) && serde_json::from_str::<serde_json::Number>(&text).is_ok();
+        Ok(Cow::Owned(if number { text.trim().to_owned() } else { serde_json::Value::from(text).to_string() }))
+    }
+
+    fn is_double(&self, name: &str) -> bool {
+        let says = |field: &str| field.strip_suffix("@odata.type") == Some(name);
+        self.0.iter().any(|(field, value)| says(field) && *value == "\"Edm.Double\"")
+    }
+
     fn body(&self, partition: &PartitionKey, row: &RowKey) -> Result<RowBody, StoreError> {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut json = format!(r#"{{"{PARTITION}":{},"{ROW}":{}"#, quoted(partition.as_str()), quoted(row.as_str()));
         for (name, value) in self.0.iter().filter(|(name, _)| !matches!(name.as_str(), PARTITION | ROW)) {
-            let escaped = value.starts_with('"') && value.contains('\\');
-            let value = match escaped.then(|| serde_json::from_str::<String>(value)) {
-                Some(Ok(text)) => Cow::Owned(quoted(&text)),
-                Some(Err(err)) => return Err(unreadable(format!("the value of {name:?} is no text: {err}"))),
-                None => Cow::Borrowed(*value),
+            let value = match value.starts_with('"') && (value.contains('\\') || self.is_double(name)) {
+                true => self.text(name, value)?,
+                false => Cow::Borrowed(*value),
             };
             json.push_str(&format!(",{}:{value}", quoted(name)));
         }
@@ -129,6 +140,17 @@ mod tests {
         let found = row(json.as_bytes()).unwrap();
         let tail = r#""S":"日 \"\\\n","N@odata.type":"Edm.Double","N":1.50,"L@odata.type":"Edm.Int64","L":"1"}"#;
         assert_eq!(&**found.json(), format!(r#"{{"PartitionKey":"é","RowKey":"",{tail}"#));
+    }
+
+    #[test]
+    fn a_double_that_is_written_as_a_string_is_stored_as_a_number() {
+        let json = r#"{"A@odata.type":"Edm.Double","A":"1.0","N@odata.type":"Edm.Double","N":"NaN","S":"1.0"}"#;
+        let found = row_at(json.as_bytes(), &"".into(), &"".into()).unwrap();
+        assert!(
+            found.json().ends_with(r#""A":1.0,"N@odata.type":"Edm.Double","N":"NaN","S":"1.0"}"#),
+            "{}",
+            found.json()
+        );
     }
 
     #[test]

@@ -42,12 +42,7 @@ impl ServedStore {
         let address = server.address();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { server.run(CancellationToken::new()).await.expect("the listener works") });
-        Self {
-            connection_string,
-            control: format!("http://{address}/_control/acct1"),
-            store,
-            _tasks: tasks,
-        }
+        Self { connection_string, control: format!("http://{address}/_control/acct1"), store, _tasks: tasks }
     }
 
     /// The handle to what goes wrong.

@@ -309,10 +309,14 @@ fn shared_key(account: &str, key: &str) -> Result<SharedKey, TargetError> {
     SharedKey::new(account, &bytes).ok_or(TargetError::Value(Name::AccountKey.as_str(), "a key, not empty"))
 }
 
-/// Azurite's well-known account on its well-known ports. The key is published and opens nothing else.
+/// Name and key (base64) of the well-known account of the emulators. The key is published and opens nothing else.
+pub const DEVELOPMENT_ACCOUNT: (&str, &str) =
+    ("devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==");
+
+/// Azurite's well-known account on its well-known ports.
 fn development(value: &str, proxy: Option<&str>) -> Result<AccountTarget, TargetError> {
-    const ACCOUNT: &str = "devstoreaccount1";
-    const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    const ACCOUNT: &str = DEVELOPMENT_ACCOUNT.0;
+    const KEY: &str = DEVELOPMENT_ACCOUNT.1;
     if !value.eq_ignore_ascii_case("true") {
         return Err(TargetError::Value(Name::UseDevelopmentStorage.as_str(), "true, or left out"));
     }

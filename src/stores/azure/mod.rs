@@ -20,7 +20,7 @@ mod tables;
 mod transport;
 
 pub use crate::stores::SharedKey;
-pub use connection::{AccountTarget, TargetError};
+pub use connection::{AccountTarget, DEVELOPMENT_ACCOUNT, TargetError};
 pub use credential::{Credential, CredentialError, CredentialKind, CredentialSettings};
 pub use queue::AzureQueue;
 pub use sign::Sas;

@@ -33,9 +33,17 @@ pub fn node() -> PathBuf {
 /// # Panics
 /// Where it fails, with all that it said.
 pub fn run(program: &Path, folder: &str, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    run_in(program, &example(folder), arguments, environment)
+}
+
+/// Runs a program in any folder to its end.
+///
+/// # Panics
+/// Where it fails, with all that it said.
+pub fn run_in(program: &Path, folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = Command::new(program)
         .args(arguments)
-        .current_dir(example(folder))
+        .current_dir(folder)
         .envs(environment.iter().copied())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()

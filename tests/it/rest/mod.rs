@@ -1,4 +1,6 @@
 //! The memory store as a server, by the real clients.
 
+mod clients;
+mod command;
 mod conformance;
 mod faults;

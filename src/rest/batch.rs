@@ -59,17 +59,14 @@ pub(super) fn decode(content_type: &str, text: &str, root: &str) -> Result<Batch
 }
 
 fn changes(parts: &[Section<'_>], root: &str) -> Result<Batch, StoreError> {
+    if parts.len() > limits::MAX_OPERATIONS {
+        let message = "The batch request operation exceeds the maximum 100 changes per change set.";
+        let (index, error) = (Some(limits::MAX_OPERATIONS - 1), invalid("InvalidInput", message));
+        return Ok(Batch::Changes(Err(TransactionError { index, error })));
+    }
     let mut changes: Option<Changes> = None;
     for (index, section) in parts.iter().enumerate() {
         let at = |error| Batch::Changes(Err(TransactionError { index: Some(index), error }));
-        // What is beyond cannot be accepted any more, so it need not be read.
-        if index >= limits::MAX_OPERATIONS {
-            let message = "The batch request operation exceeds the maximum 100 changes per change set.";
-            return Ok(Batch::Changes(Err(TransactionError {
-                index: Some(limits::MAX_OPERATIONS - 1),
-                error: invalid("InvalidInput", message),
-            })));
-        }
         let (table, operation, manner) = match change(section, root) {
             Ok(change) => change,
             Err(error) => return Ok(at(error)),

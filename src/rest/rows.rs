@@ -85,7 +85,13 @@ impl Writer<'_> {
             if let Some(edm) = self.annotation(property) {
                 object.string(&format!("{}@odata.type", property.name), edm);
             }
-            object.raw(&property.name, property.value);
+            match property.edm.as_deref() {
+                // A Double is told from an Int32 by its fraction alone.
+                Some("Edm.Double") if is_whole(property.value) => {
+                    object.raw(&property.name, &format!("{}.0", property.value));
+                }
+                _ => object.raw(&property.name, property.value),
+            }
         }
         Ok(())
     }
@@ -95,11 +101,16 @@ impl Writer<'_> {
         let edm = property.edm.as_deref().filter(|_| self.metadata != Metadata::None)?;
         let told = match edm {
             "Edm.String" | "Edm.Boolean" | "Edm.Int32" => true,
-            "Edm.Double" => !property.value.starts_with('"') && property.value.contains(['.', 'e', 'E']),
+            // Those that are no numbers are written as strings.
+            "Edm.Double" => !property.value.starts_with('"'),
             _ => false,
         };
         (!told).then_some(edm)
     }
+}
+
+fn is_whole(number: &str) -> bool {
+    !number.starts_with('"') && !number.contains(['.', 'e', 'E'])
 }
 
 /// A page of the names of tables.
@@ -202,7 +213,7 @@ mod tests {
     fn minimal_metadata_tells_the_types_that_json_does_not() {
         assert_eq!(
             written(Metadata::Minimal, None),
-            r#"{"odata.metadata":"http://h/acct/$metadata#Orders/@Element","odata.etag":"W/\"1\"","PartitionKey":"it's","RowKey":"a b","Timestamp":"2026-11-22T12:18:00.1200000Z","S":"é\"","I":7,"L@odata.type":"Edm.Int64","L":"7","D":1.50,"W@odata.type":"Edm.Double","W":3,"N@odata.type":"Edm.Double","N":"NaN"}"#
+            r#"{"odata.metadata":"http://h/acct/$metadata#Orders/@Element","odata.etag":"W/\"1\"","PartitionKey":"it's","RowKey":"a b","Timestamp":"2026-11-22T12:18:00.1200000Z","S":"é\"","I":7,"L@odata.type":"Edm.Int64","L":"7","D":1.50,"W":3.0,"N@odata.type":"Edm.Double","N":"NaN"}"#
         );
     }
 

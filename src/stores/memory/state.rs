@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::errors;
 use super::properties;
 use super::scan;
-use super::values;
 use super::wire::When;
 use crate::model::{Etag, PartitionKey, Row, RowBody, RowKey, TableName, Time};
 use crate::stores::{Condition, Operation, Page, Query, StoreError, TransactionError, limits};
@@ -169,13 +168,11 @@ fn meets<'a>(condition: &Condition, current: Option<&'a Row>) -> Result<&'a Row,
 }
 
 fn put(body: &RowBody) -> Result<Outcome, StoreError> {
-    values::check(body)?;
     Ok(Outcome::Put(properties::without_nulls(body)?))
 }
 
 /// The merged row has to keep the limits too, which no check of the request alone can see.
 fn merge(current: &Row, changes: &RowBody) -> Result<Outcome, StoreError> {
-    values::check(changes)?;
     let merged = properties::merged(&current.body, changes)?;
     limits::check_body(&merged).map_err(errors::refused)?;
     Ok(Outcome::Put(merged))

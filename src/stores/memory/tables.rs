@@ -9,6 +9,7 @@ use super::errors;
 use super::faults::{Faults, Request, RequestKind};
 use super::queue::{MemoryQueue, Messages};
 use super::state::State;
+use super::values;
 use super::wire::{When, Wire};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
 use crate::runtime::Runtime;
@@ -113,6 +114,7 @@ impl Tables for MemoryTables {
         let request = Request { partition, row, operations, ..Request::of(RequestKind::Write, table) };
         let effect = |when| {
             limits::check_operation(operation).map_err(errors::refused)?;
+            values::check(operation)?;
             let mut etags = self.apply(table, operations, when).map_err(|failed| failed.error)?;
             Ok(etags.pop().flatten())
         };
@@ -128,6 +130,9 @@ impl Tables for MemoryTables {
         let request = Request { partition: Some(partition), operations, ..Request::of(RequestKind::Transact, table) };
         let effect = |when| {
             limits::check_transaction(partition, operations).map_err(errors::refused_transaction)?;
+            for (index, operation) in operations.iter().enumerate() {
+                values::check(operation).map_err(|error| TransactionError { index: Some(index), error })?;
+            }
             self.apply(table, operations, when)
         };
         self.wire.carry(&request, effect).await

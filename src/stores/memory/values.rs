@@ -5,14 +5,18 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::errors;
 use crate::model::{RowBody, Time};
-use crate::stores::StoreError;
 use crate::stores::limits::{Properties, Property};
+use crate::stores::{Operation, StoreError};
 
 /// The first moment of 1601, below which Azure has no Edm.DateTime.
 const FIRST_DATE_TIME: &str = "1601-01-01T00:00:00.0000000Z";
 
-/// Refuses a row with a value that is none of its type.
-pub(super) fn check(body: &RowBody) -> Result<(), StoreError> {
+/// Refuses a row with a value that is none of its type, whatever rows there are.
+pub(super) fn check(operation: &Operation) -> Result<(), StoreError> {
+    operation.body().map_or(Ok(()), check_body)
+}
+
+fn check_body(body: &RowBody) -> Result<(), StoreError> {
     // Without a type a value is what JSON says it is, which the limits have seen to.
     if !body.json().contains("@odata.type") {
         return Ok(());
@@ -59,7 +63,7 @@ mod tests {
 
     fn accepts(edm: &str, value: &str) -> bool {
         let json = format!(r#"{{"PartitionKey":"p","RowKey":"r","V@odata.type":"{edm}","V":{value}}}"#);
-        check(&RowBody::parse(&json).unwrap()).is_ok()
+        check_body(&RowBody::parse(&json).unwrap()).is_ok()
     }
 
     #[test]

@@ -3,4 +3,5 @@
 mod clients;
 mod command;
 mod conformance;
+mod differential;
 mod faults;

@@ -3,14 +3,14 @@
 //! Everything here runs on memory stores with 5 ms of latency, so that anybody can repeat it. Requests are counted in
 //! virtual time, where nothing depends on the machine. Rates are ratios to a bare loop of 100-row transactions in the
 //! same run, because a clock alone says more of the machine than of the program. `-- --azurite` adds the same rate on
-//! two Azurites.
+//! two Azurites, `-- --served` on two memory stores, each served by a process of its own.
 
-#[path = "line/azurite.rs"]
-mod azurite;
 #[path = "line/latency.rs"]
 mod latency;
 #[path = "line/process.rs"]
 mod process;
+#[path = "line/processes.rs"]
+mod processes;
 #[path = "line/requests.rs"]
 mod requests;
 #[path = "line/throughput.rs"]
@@ -27,7 +27,9 @@ fn main() {
     }
     throughput::run();
     latency::run();
-    if arguments.iter().any(|argument| argument == "--azurite") {
-        azurite::run();
+    for (argument, kind) in [("--azurite", processes::Kind::Azurite), ("--served", processes::Kind::Served)] {
+        if arguments.iter().any(|given| given == argument) {
+            processes::run(kind);
+        }
     }
 }

@@ -211,6 +211,22 @@ async fn pages_end_early_and_empty_where_they_are_made_to() {
 }
 
 #[tokio::test]
+async fn every_fault_of_the_document_is_accepted() {
+    let server = ServedStore::start().await;
+    let document = include_str!("../../../docs/store.md");
+    let examples: Vec<_> = document.lines().filter(|line| line.starts_with("{\"request\":")).collect();
+    for example in &examples {
+        fault(&server, serde_json::from_str(example).unwrap()).await;
+    }
+    let named = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name));
+    let faults: Vec<_> = named.filter(|name| !name.contains('/')).collect();
+    assert_eq!(faults.len(), 8, "{faults:?}");
+    for name in faults {
+        assert!(examples.iter().any(|example| example.contains(&format!("\"{name}\""))), "{name} has no example");
+    }
+}
+
+#[tokio::test]
 async fn a_fault_that_cannot_be_is_refused_with_what_it_should_be() {
     let server = ServedStore::start().await;
     let client = reqwest::Client::new();

@@ -5,3 +5,4 @@ mod command;
 mod conformance;
 mod differential;
 mod faults;
+mod replies;

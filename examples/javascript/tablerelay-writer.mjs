@@ -46,8 +46,8 @@ export function ticksOf(version) {
   const match = typeof version === "string" ? VERSION.exec(version) : null;
   if (match === null) return undefined;
   const date = new Date(`${match[1]}Z`);
-  // Date lets the 31st of February and the 24th hour pass.
-  if (Number.isNaN(date.getTime()) || date.toISOString().slice(0, 19) !== match[1]) return undefined;
+  // Date lets the 31st of February, the 24th hour and the year 0 pass.
+  if (match[1].startsWith("0000") || Number.isNaN(date.getTime()) || date.toISOString().slice(0, 19) !== match[1]) return undefined;
   return BigInt(date.getTime()) * 10_000n + BigInt(match[2]);
 }
 

@@ -20,6 +20,9 @@ impl std::fmt::Debug for Environment {
 const PREFIX: &str = "TABLERELAY__";
 /// Between the parts of a key.
 const SEPARATOR: &str = "__";
+/// Most parts of a key: `region.NAME.account.NAME.connection_string` has five, and a name of 24 characters may hold as
+/// many separators again.
+const MAX_PARTS: usize = 32;
 
 impl Environment {
     /// This process's variables. One whose name is no Unicode cannot be meant.
@@ -55,6 +58,10 @@ impl Environment {
                 problem("the value should be Unicode text".to_owned());
                 continue;
             };
+            if rest.split(SEPARATOR).count() > MAX_PARTS {
+                problem(format!("it has over {MAX_PARTS} parts between {SEPARATOR}, more than any key"));
+                continue;
+            }
             if let Some(other) = seen.insert(rest.to_owned(), name) {
                 problem(format!("{other} names the same key; there should be one of them"));
                 continue;

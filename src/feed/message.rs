@@ -36,7 +36,7 @@ pub fn decode_message(message: &str) -> Result<Change, Malformed> {
 
 /// Without white space and the byte order mark that .NET puts in front.
 fn trimmed(text: &str) -> &str {
-    text.trim().trim_start_matches('\u{feff}')
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
 /// Writes a message down, as plain JSON. One that names more rows than a record holds is for the caller to split.

@@ -122,8 +122,9 @@ impl Entry {
             .maybe("Partition", short(&self.partition).as_deref())
             .maybe("Version", short(&self.version).as_deref())
             .string("At", &self.at.to_string());
-        if cut + self.cut > 0 {
-            body = body.int64("Cut", i64::try_from(cut + self.cut).unwrap_or(i64::MAX));
+        let cut = cut.saturating_add(self.cut);
+        if cut > 0 {
+            body = body.int64("Cut", i64::try_from(cut).unwrap_or(i64::MAX));
         }
         for (n, part) in parts.iter().enumerate() {
             body = body.string(&part_name(n), part);
@@ -231,6 +232,8 @@ mod tests {
         assert_eq!(back.cut, 6);
         assert_eq!(huge.whole.strip_prefix(&back.whole).map(str::len), Some(12));
         assert_eq!(Entry::decode(&stored(&back.encode())).unwrap(), back, "what was cut once stays as it is");
+        let claims = Entry { cut: usize::MAX, ..huge };
+        assert_eq!(Entry::decode(&stored(&claims.encode())).unwrap().cut, usize::MAX >> 1);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! `Timestamp`.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -83,7 +85,9 @@ impl Row {
         let fields = Fields::parse(json)?;
         let stamp = fields.text("Timestamp").ok_or(RowError::Key("Timestamp"))?;
         let timestamp = Time::parse_storage(&stamp).map_err(|_| RowError::Timestamp(stamp.to_string()))?;
-        let etag = fields.text("odata.etag").map(|text| Etag::new(text.as_ref())).or(etag);
+        // An empty one would make a condition of nothing.
+        let own = fields.text("odata.etag").filter(|text| !text.is_empty()).map(|text| Etag::new(text.as_ref()));
+        let etag = own.or(etag);
         let body = RowBody::of(&fields)?;
         Ok(Self { body, etag: etag.ok_or(RowError::Key("odata.etag"))?, timestamp })
     }
@@ -289,14 +293,16 @@ impl<'a> Fields<'a> {
     /// and is said to be one: `1.0` without its type would come back as an Int32 from some servers.
     fn write_properties(&self, json: &mut JsonObject) {
         const OURS: [&str; 4] = ["PartitionKey", "RowKey", "Timestamp", Version::PROPERTY];
-        let annotated = |name: &str| self.raw(&format!("{name}@odata.type")).is_some();
+        // Most rows have no number of this kind; one that has thousands is not searched thousands of times.
+        let annotated: LazyCell<BTreeSet<&str>, _> =
+            LazyCell::new(|| self.0.iter().filter_map(|(name, _)| name.strip_suffix("@odata.type")).collect());
         for (name, value) in &self.0 {
             let subject = name.strip_suffix("@odata.type").unwrap_or(name);
             if name.starts_with("odata.") || OURS.contains(&subject) {
                 continue;
             }
             let number = value.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-            if number && value.contains(['.', 'e', 'E']) && !annotated(name) {
+            if number && value.contains(['.', 'e', 'E']) && !annotated.contains(&**name) {
                 json.string(&format!("{name}@odata.type"), "Edm.Double");
             }
             json.raw(name, value);

@@ -58,7 +58,8 @@ impl Time {
             return Err(bad());
         }
         let time = PrimitiveDateTime::parse(text, FORMAT).map_err(|_| bad())?.assume_utc();
-        Ok(Self((time.unix_timestamp_nanos() / 100) as i64))
+        // There is no year 0, neither in Azure's calendar nor in that of most languages.
+        Some((time.unix_timestamp_nanos() / 100) as i64).filter(|t| Self::RANGE.contains(t)).map(Self).ok_or_else(bad)
     }
 
     /// What storage servers write: 0 to 7 digits of a second, padded to 7.

@@ -1,9 +1,10 @@
 //! The row in a request's body.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::failure::{invalid, unreadable};
@@ -109,7 +110,11 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Vec::with_capacity(16);
+        let mut seen = BTreeSet::new();
         while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+            if !seen.insert(name.clone()) {
+                return Err(A::Error::custom(format_args!("the property {name:?} stands there twice")));
+            }
             fields.push((name, value.get()));
         }
         Ok(Fields(fields))
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for bad in ["", "[]", "{", "{} x", "1", r#"{"A":"\ud800"}"#] {
+        for bad in ["", "[]", "{", "{} x", "1", r#"{"A":"\ud800"}"#, r#"{"A":1,"A":1}"#] {
             let at = row_at(bad.as_bytes(), &"p".into(), &"r".into());
             assert_eq!(at.unwrap_err().code, "InvalidInput", "{bad}");
         }

@@ -14,6 +14,7 @@ mod demo;
 mod deploy;
 mod documented;
 mod foreign;
+mod fuzz;
 mod house;
 mod redis;
 mod rest;

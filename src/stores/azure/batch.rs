@@ -170,7 +170,7 @@ fn read_http(content: &str) -> Result<Part<'_>, String> {
     let etag = headers.iter().find(|header| header.name.eq_ignore_ascii_case("etag"));
     Ok(Part {
         status: response.code.unwrap_or(0),
-        etag: etag.and_then(|header| str::from_utf8(header.value).ok()),
+        etag: etag.and_then(|header| str::from_utf8(header.value).ok()).filter(|etag| !etag.is_empty()),
         headers,
         body: content.get(length..).unwrap_or_default(),
     })

@@ -13,6 +13,10 @@ use crate::stores::{ErrorKind, StoreError};
 /// Longest part of a service's message that is kept.
 const MAX_MESSAGE: usize = 300;
 
+/// Longest wait that a server may ask for. No service asks for more than minutes; a proxy that is out of order may ask for
+/// ever, and should be asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
 /// What kind of failure a status and an error code are. Source: "Table service error codes", "Queue service error
 /// codes" and "Common REST API error codes" in Microsoft's reference.
 pub(super) fn classify(status: u16, code: &str) -> ErrorKind {
@@ -40,11 +44,11 @@ pub(super) fn answered(reply: &Reply) -> StoreError {
 /// As [`answered`], of a reply's parts.
 pub(super) fn explain(status: u16, headers: &Headers, body: &[u8]) -> StoreError {
     let (body_code, message) = read_body(body);
-    let code = find_header(headers, "x-ms-error-code").map(str::to_owned).or(body_code).unwrap_or_default();
+    let code = find_header(headers, "x-ms-error-code").map(first_line).or(body_code).unwrap_or_default();
     let message = message.unwrap_or_else(|| "the reply has no error message".to_owned());
     StoreError {
         request_id: find_header(headers, "x-ms-request-id").map(str::to_owned),
-        retry_after: retry_after(headers),
+        retry_after: retry_after(headers).map(|wait| wait.min(LONGEST_WAIT)),
         ..StoreError::answered(classify(status, &code), status, code, message)
     }
 }
@@ -114,7 +118,7 @@ fn read_body(body: &[u8]) -> (Option<String>, Option<String>) {
         let error = json.get("odata.error").or_else(|| json.get("error")).unwrap_or(&Value::Null);
         let message = &error["message"];
         let message = message.as_str().or_else(|| message["value"].as_str());
-        return (error["code"].as_str().map(str::to_owned), message.map(first_line));
+        return (error["code"].as_str().map(first_line), message.map(first_line));
     }
     let text = String::from_utf8_lossy(body);
     let element = |names: [&str; 2]| {
@@ -124,7 +128,7 @@ fn read_body(body: &[u8]) -> (Option<String>, Option<String>) {
             rest.split_once(&format!("</{name}>")).map(|(content, _)| content.to_owned())
         })
     };
-    (element(["Code", "code"]), element(["Message", "message"]).as_deref().map(first_line))
+    (element(["Code", "code"]).as_deref().map(first_line), element(["Message", "message"]).as_deref().map(first_line))
 }
 
 /// What follows the first line is the request id, which is a header too, and the time.
@@ -212,6 +216,8 @@ mod tests {
         let dates = [("date", "Sun, 22 Nov 2026 12:18:00 GMT"), ("retry-after", "Sun, 22 Nov 2026 12:18:05 GMT")];
         assert_eq!(after(&dates), Some(Duration::from_secs(5)));
         assert_eq!(after(&[("retry-after", "soon")]), None);
+        let forever = [("retry-after", "18446744073709551615")];
+        assert_eq!(explain(503, &headers(&forever), b"").retry_after, Some(LONGEST_WAIT));
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod batch;
 mod connection;
 mod credential;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod queue;
 mod request;
 mod sign;

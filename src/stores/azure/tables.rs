@@ -84,10 +84,10 @@ struct Name {
 }
 
 fn etag(reply: &Reply) -> Option<Etag> {
-    reply.header("etag").map(Etag::new)
+    reply.header("etag").filter(|etag| !etag.is_empty()).map(Etag::new)
 }
 
-fn read_page(reply: &Reply) -> Result<Page, StoreError> {
+pub(super) fn read_page(reply: &Reply) -> Result<Page, StoreError> {
     let rows: Rows<'_> = serde_json::from_str(reply.text()?)
         .map_err(|err| malformed(reply, format!("the reply is no page of rows: {err}")))?;
     let row = |json: &&RawValue| Row::from_wire(json.get(), None).map_err(|err| malformed(reply, err.to_string()));

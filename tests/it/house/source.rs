@@ -79,7 +79,7 @@ impl Source {
 
 /// Whole files of tests, by their place.
 fn is_test_path(path: &str) -> bool {
-    ["tests/", "benches/", "examples/"].iter().any(|folder| path.starts_with(folder))
+    ["tests/", "benches/", "examples/", "fuzz/"].iter().any(|folder| path.starts_with(folder))
         || path.contains("/tests/")
         || path.ends_with("/tests.rs")
 }

@@ -47,11 +47,10 @@ impl Reply {
         }
         match error.retry_after {
             // In whole seconds, as Azure has it: rounded up, or it would be sooner than was asked for.
-            Some(wait) => {
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                let reply = reply.with("Retry-After", seconds.to_string());
-                reply.with("x-ms-retry-after-ms", wait.as_millis().to_string())
-            }
+            Some(wait) if wait.subsec_nanos() == 0 => reply.with("Retry-After", wait.as_secs().to_string()),
+            Some(wait) => reply
+                .with("Retry-After", (wait.as_secs() + 1).to_string())
+                .with("x-ms-retry-after-ms", wait.as_millis().to_string()),
             None => reply,
         }
     }

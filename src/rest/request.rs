@@ -150,3 +150,105 @@ fn not_allowed(method: &str) -> StoreError {
     let message = format!("{method} is nothing that can be done to this resource");
     StoreError::answered(ErrorKind::Invalid, 405, "MethodNotAllowed", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stores::{Condition, Scope};
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    fn incoming(method: &str, path: &str, query: &str, headers: &[(&str, &str)], body: &str) -> Incoming {
+        let header = |(name, value): &(&str, &str)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value.as_bytes()).ok()?))
+        };
+        Incoming {
+            method: Method::from_bytes(method.as_bytes()).unwrap(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: headers.iter().filter_map(header).collect(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    fn operation(method: &str, if_match: Option<&str>) -> Result<Operation, StoreError> {
+        let headers: Vec<_> = if_match.map(|etag| ("if-match", etag)).into_iter().collect();
+        let request = incoming(method, "/Orders(PartitionKey='p',RowKey='r')", "", &headers, "{}");
+        match request.decode("/acct")?.0 {
+            Call::Write { operation, .. } => Ok(operation),
+            call => panic!("{call:?}"),
+        }
+    }
+
+    #[test]
+    fn method_and_condition_say_which_write_it_is() {
+        use Condition::{Matches, Present};
+        assert!(matches!(operation("PUT", None), Ok(Operation::InsertOrReplace(_))));
+        assert!(matches!(operation("PUT", Some("*")), Ok(Operation::Replace(_, Present))));
+        assert!(matches!(operation("PATCH", None), Ok(Operation::InsertOrMerge(_))));
+        assert!(matches!(operation("MERGE", Some("W/\"1\"")), Ok(Operation::Merge(_, Matches(_)))));
+        assert!(matches!(operation("DELETE", Some("*")), Ok(Operation::Delete { condition: Present, .. })));
+        assert_eq!(operation("DELETE", None).unwrap_err().code, "MissingRequiredHeader");
+        assert_eq!(operation("OPTIONS", None).unwrap_err().status, Some(405));
+    }
+
+    #[test]
+    fn a_query_says_range_page_and_selection() {
+        let query = "$filter=PartitionKey%20eq%20'p'&$top=7&$select=A,B&NextPartitionKey=1&NextRowKey=2";
+        let Call::Query(page) = incoming("GET", "/Orders()", query, &[], "").decode("").unwrap().0 else {
+            panic!("a query")
+        };
+        let whole = Scope::Partition { partition: "p".into(), from: None, through: None };
+        assert_eq!((page.scan.scope, page.scan.filter, page.top), (whole, None, Some(7)));
+        let continuation = Continuation { next_partition: "1".to_owned(), next_row: Some("2".to_owned()) };
+        assert_eq!((page.select.map(|names| names.len()), page.continuation), (Some(2), Some(continuation)));
+    }
+
+    const SEEDS: [(&str, &str, &str, &str); 6] = [
+        ("POST", "/Orders", "", r#"{"PartitionKey":"p","RowKey":"r","A@odata.type":"Edm.Double","A":"1\n"}"#),
+        ("PUT", "/Orders(PartitionKey='it%27%27s',RowKey='%E6%97%A5')", "", r#"{"A":[1,null]}"#),
+        (
+            "GET",
+            "/Orders()",
+            "$filter=not%20(A%20eq%20-1.5e3%20or%20B%20eq%20X'00ff')%20and%20C%20ge%20datetime'2026'&$top=1",
+            "",
+        ),
+        ("GET", "/Tables", "$filter=TableName%20eq%20'a'&$format=application/json;odata=fullmetadata", ""),
+        ("DELETE", "/Tables('Orders')", "", ""),
+        (
+            "POST",
+            "/$batch",
+            "",
+            "--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\nContent-Type: application/http\r\n\r\nPATCH \
+             http://h/acct/Orders(PartitionKey='p',RowKey='r') HTTP/1.1\r\nIf-Match: *\r\n\r\n{}\r\n--c--\r\n--b--\r\n",
+        ),
+    ];
+
+    /// A text with a piece of it taken out, doubled, or replaced.
+    fn spoiled(text: &str, from: usize, length: usize, with: &str, doubled: bool) -> String {
+        let chars: Vec<char> = text.chars().collect();
+        let from = from.min(chars.len());
+        let until = (from + length).min(chars.len());
+        let piece: String = chars[from..until].iter().collect();
+        let (before, after): (String, String) = (chars[..from].iter().collect(), chars[until..].iter().collect());
+        if doubled { format!("{before}{piece}{with}{piece}{after}") } else { format!("{before}{with}{after}") }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_is_decoded_or_refused_with_a_status(
+            seed in 0..SEEDS.len(), part in 0..3usize, from in 0..200usize, length in 0..30usize,
+            with in prop_oneof![Just(String::new()), "[ -~]{0,8}", "\\PC{0,4}", Just("(".repeat(2_000)), Just("not ".repeat(500))],
+            doubled in any::<bool>()
+        ) {
+            let (method, mut path, mut query, mut body) = SEEDS[seed];
+            let text = spoiled([path, query, body][part], from, length, &with, doubled);
+            *[&mut path, &mut query, &mut body][part] = &text;
+            let request = incoming(method, path, query, &[("content-type", "multipart/mixed; boundary=b")], body);
+            if let Err(refused) = request.decode("/acct") {
+                prop_assert!(refused.status.is_some_and(|status| (400..=501).contains(&status)), "{refused}");
+                prop_assert!(!refused.code.is_empty() && !refused.message.is_empty());
+            }
+        }
+    }
+}

@@ -39,3 +39,15 @@ async fn microsofts_python_client_finds_the_same_at_both() {
 async fn microsofts_javascript_client_finds_the_same_at_both() {
     pass_on_both(node(), &["--test", "conformance.cjs"], "pass 1").await;
 }
+
+#[tokio::test]
+async fn microsofts_python_client_meets_the_faults_that_it_asked_for() {
+    let server = ServedStore::start().await;
+    let (connection, control) = (server.connection_string.clone(), server.control.clone());
+    let ran = tokio::task::spawn_blocking(move || {
+        let environment = [("TABLES_CONNECTION", &*connection), ("TABLES_CONTROL", &*control)];
+        run_in(&python(), &scripts(), &["-m", "unittest", "faults.py"], &environment)
+    });
+    let said = ran.await.unwrap();
+    assert!(said.contains("Ran 5 tests"), "{said}");
+}

@@ -22,7 +22,10 @@ impl<'a> Input<'a> {
             let header = line();
             // What is no header ends them, as an empty line does.
             let Some((name, value)) = header.split_once(':') else { break };
-            headers.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+            // No other name comes through an HTTP client.
+            if name.is_ascii() {
+                headers.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+            }
         }
         Self { first, headers, body: rest }
     }

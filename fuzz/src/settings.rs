@@ -122,7 +122,8 @@ fn hides(file: &str, variables: &str) -> bool {
     let overrides = |line: &&str| line.to_ascii_lowercase().starts_with("tablerelay__");
     let plain = |line: &str| {
         let (name, value) = line.split_once('=').unwrap_or_default();
-        !value.contains(SECRET) || SECRETS.iter().any(|key| name.to_ascii_lowercase().ends_with(key))
+        let secret = SECRETS.iter().any(|key| name.to_ascii_lowercase().ends_with(key));
+        !name.contains(SECRET) && (secret || !value.contains(SECRET))
     };
     !file.contains(SECRET)
         && file.lines().filter(|line| line.contains('$')).all(secret)

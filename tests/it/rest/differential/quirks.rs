@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::act::{Act, Op, Verb};
+use super::act::{Act, Op, Place, Verb};
 use super::wire::Answer;
 
 /// A difference that is known.
@@ -119,7 +119,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "batched separators",
         served: "takes U+2028 in the address of a batched operation like any other character",
-        azurite: "ends the key there",
+        azurite: "ends the key there, and may change another row",
         explains: |act, _, _| match act {
             Act::Transaction(ops) => ops.iter().any(|op| op.place.2.contains('\u{2028}')),
             Act::BatchedGet(place) => place.2.contains('\u{2028}'),
@@ -129,7 +129,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "batched quotes",
         served: "reads a doubled quote with a comma behind it as a quote of the key",
-        azurite: "ends the key there",
+        azurite: "ends the key there, and may write a row of another partition",
         explains: |act, _, _| match act {
             Act::Transaction(ops) => ops.iter().any(|op| op.place.2.contains("',")),
             Act::BatchedGet(place) => place.2.contains("',"),
@@ -199,6 +199,21 @@ pub fn ops(act: &Act) -> &[Op] {
         Act::Transaction(ops) => ops,
         _ => &[],
     }
+}
+
+/// The rows that Azurite may have changed in place of those of a transaction. Where a quote and a comma end its key, what
+/// is behind the partition key belongs to it; where U+2028 ends it, nothing of the row key is left.
+pub fn strays(act: &Act) -> Vec<Place> {
+    let Act::Transaction(ops) = act else { return Vec::new() };
+    let stray = |op: &Op| {
+        let (table, partition, row) = &op.place;
+        match () {
+            () if row.contains("',") => Some((*table, format!("{partition}',RowKey='"), row.clone())),
+            () if row.contains('\u{2028}') => Some((*table, partition.clone(), String::new())),
+            () => None,
+        }
+    };
+    ops.iter().filter_map(stray).collect()
 }
 
 /// A refusal, of a single request or of a transaction.

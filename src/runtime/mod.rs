@@ -5,6 +5,7 @@
 //! disallowed-methods keeps `SystemTime::now`, `std::time::Instant::now`, `tokio::spawn` and `rand::rng` out of
 //! every other room.
 
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,13 +19,15 @@ use crate::model::{Time, WriterId};
 #[derive(Debug, Clone)]
 pub struct Runtime {
     wall: Wall,
+    /// How far the wall clock is wrong, in ticks.
+    skew: Arc<AtomicI64>,
     random: Arc<Mutex<StdRng>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Wall {
-    /// The system's clock, put off by so many ticks.
-    System { skew_ticks: i64 },
+    /// The system's clock.
+    System,
     /// `start` at `origin`, then on with tokio's clock.
     Virtual { start: Time, origin: Instant },
 }
@@ -32,7 +35,7 @@ enum Wall {
 impl Runtime {
     /// The system's clock and randomness.
     pub fn system() -> Self {
-        Self::with(Wall::System { skew_ticks: 0 }, rand::make_rng())
+        Self::with(Wall::System, rand::make_rng())
     }
 
     /// Virtual time from `start` on, and randomness from `seed`. Meant for a paused tokio runtime.
@@ -40,32 +43,35 @@ impl Runtime {
         Self::with(Wall::Virtual { start, origin: Instant::now() }, StdRng::seed_from_u64(seed))
     }
 
-    /// The same handle with a wall clock that is wrong by `ticks` of 100 ns, for tests of skewed clocks.
+    /// The same randomness, and a wall clock of its own that is wrong by `ticks` of 100 ns more than this one: for tests of
+    /// skewed clocks.
     #[must_use]
     pub fn skewed(&self, ticks: i64) -> Self {
-        let wall = match &self.wall {
-            Wall::System { skew_ticks } => Wall::System { skew_ticks: skew_ticks + ticks },
-            Wall::Virtual { start, origin } => {
-                Wall::Virtual { start: Time::from_ticks(start.ticks() + ticks), origin: *origin }
-            }
-        };
-        Self { wall, random: self.random.clone() }
+        let skew = Arc::new(AtomicI64::new(self.skew.load(Relaxed) + ticks));
+        Self { wall: self.wall, skew, random: self.random.clone() }
+    }
+
+    /// Steps the wall clock of this handle and its clones by `ticks` of 100 ns, forward or back, as an administrator or a
+    /// time server does to a running machine.
+    pub fn step(&self, ticks: i64) {
+        self.skew.fetch_add(ticks, Relaxed);
     }
 
     fn with(wall: Wall, random: StdRng) -> Self {
-        Self { wall, random: Arc::new(Mutex::new(random)) }
+        Self { wall, skew: Arc::default(), random: Arc::new(Mutex::new(random)) }
     }
 
     /// The wall clock: for versions and for people, never for deadlines.
     pub fn now(&self) -> Time {
-        match &self.wall {
-            Wall::System { skew_ticks } => {
+        let right = match self.wall {
+            Wall::System => {
                 #[expect(clippy::disallowed_methods, reason = "this is the room that owns the clock")]
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                Time::from_ticks((Time::EPOCH + since).ticks() + skew_ticks)
+                Time::EPOCH + since
             }
-            Wall::Virtual { start, origin } => *start + origin.elapsed(),
-        }
+            Wall::Virtual { start, origin } => start + origin.elapsed(),
+        };
+        Time::from_ticks(right.ticks() + self.skew.load(Relaxed))
     }
 
     /// The monotonic clock: for deadlines and the freshness of looks.
@@ -101,6 +107,16 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(a.now(), start + Duration::from_secs(3));
         assert_eq!(a.skewed(-10_000_000).now(), start + Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_is_stepped_for_its_own_clones_alone() {
+        let start = Time::from_unix_seconds(1_000);
+        let right = Runtime::simulated(start, 7);
+        let wrong = right.skewed(0);
+        let clone = wrong.clone();
+        wrong.step(-30_000_000);
+        assert_eq!((right.now(), clone.now()), (start, start - Duration::from_secs(3)));
     }
 
     #[test]

@@ -103,6 +103,9 @@ pub enum Fault {
     /// It is given up on at once, and a write takes effect so much later, on its conditions as they are then. At most
     /// 1,024 writes of an account are under way like this; what comes beyond is lost.
     Late(Duration),
+    /// It takes effect and is answered, and a write takes effect once more so much later, on its conditions as they are
+    /// then: a duplicate that the network, or a library's retry, has sent.
+    Twice(Duration),
     /// It waits before it takes effect, until [`Faults::release`].
     Freeze,
 }

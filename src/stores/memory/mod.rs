@@ -23,9 +23,11 @@ mod tests;
 #[cfg(test)]
 mod tests_model;
 mod values;
+mod watch;
 mod wire;
 
 pub use cache::MemoryCache;
 pub use faults::{Fault, Faults, Request, RequestKind};
 pub use queue::MemoryQueue;
 pub use tables::MemoryTables;
+pub use watch::Effect;

@@ -1,12 +1,14 @@
 //! What an account holds, and the rules by which a write changes it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::errors;
 use super::properties;
 use super::scan;
+use super::watch::{Effect, Watcher};
 use super::wire::When;
 use crate::model::{Etag, PartitionKey, Row, RowBody, RowKey, TableName, Time};
 use crate::stores::{Condition, Operation, Page, Query, StoreError, TransactionError, limits};
@@ -22,8 +24,17 @@ const MAX_LATE: usize = 1_024;
 pub(super) struct State {
     tables: BTreeMap<TableName, Table>,
     last_stamp: Time,
-    late: BTreeMap<(Instant, u64), (TableName, Vec<Operation>)>,
+    late: BTreeMap<(Instant, u64), Late>,
     late_writes: u64,
+    watcher: Watcher,
+}
+
+/// A write that is under way to take effect later.
+#[derive(Debug)]
+struct Late {
+    line: Arc<str>,
+    table: TableName,
+    operations: Vec<Operation>,
 }
 
 /// What a write makes of a row.
@@ -35,7 +46,7 @@ enum Outcome {
 impl State {
     pub(super) fn new() -> Self {
         let last_stamp = Time::from_ticks(i64::MIN);
-        Self { tables: BTreeMap::new(), last_stamp, late: BTreeMap::new(), late_writes: 0 }
+        Self { tables: BTreeMap::new(), last_stamp, late: BTreeMap::new(), late_writes: 0, watcher: Watcher::default() }
     }
 
     pub(super) fn create(&mut self, table: &TableName) -> bool {
@@ -76,9 +87,15 @@ impl State {
         self.tables.get(table).into_iter().flat_map(BTreeMap::values).flat_map(BTreeMap::values).cloned().collect()
     }
 
-    /// All operations or none; they are on distinct rows of one partition, which is the caller's to check.
+    pub(super) fn watch(&mut self, watcher: Watcher) {
+        self.watcher = watcher;
+    }
+
+    /// All operations or none; they are on distinct rows of one partition, which is the caller's to check. `line` is by
+    /// which line they came.
     pub(super) fn write(
         &mut self,
+        line: &Arc<str>,
         table: &TableName,
         operations: &[Operation],
         when: When,
@@ -87,18 +104,33 @@ impl State {
         if let When::At(due) = when {
             if self.late.len() < MAX_LATE {
                 self.late_writes += 1;
-                self.late.insert((due, self.late_writes), (table.clone(), operations.to_vec()));
+                let late = Late { line: line.clone(), table: table.clone(), operations: operations.to_vec() };
+                self.late.insert((due, self.late_writes), late);
             }
             return Ok(Vec::new());
         }
+        let watcher = self.watcher.clone();
+        let tell = |index: usize, before: Option<&Row>, after: Result<Option<&Row>, &StoreError>| {
+            let operation = &operations[index];
+            watcher.tell(&Effect { line, at: now, table, operation, index, before, after });
+        };
         let rows = self.table(table)?;
         let mut outcomes = Vec::with_capacity(operations.len());
         for (index, operation) in operations.iter().enumerate() {
             let current = rows.get(operation.partition()).and_then(|rows| rows.get(operation.row()));
-            let outcome = outcome(operation, current);
-            outcomes.push(outcome.map_err(|error| TransactionError { index: Some(index), error })?);
+            let outcome = outcome(operation, current).map_err(|error| {
+                tell(index, current, Err(&error));
+                TransactionError { index: Some(index), error }
+            });
+            outcomes.push(outcome?);
         }
-        Ok(operations.iter().zip(outcomes).map(|(op, outcome)| self.apply(table, op, outcome, now)).collect())
+        let mut etags = Vec::with_capacity(operations.len());
+        for (index, (operation, outcome)) in operations.iter().zip(outcomes).enumerate() {
+            let (before, after) = self.apply(table, operation, outcome, now);
+            tell(index, before.as_ref(), Ok(after.as_ref()));
+            etags.push(after.map(|row| row.etag));
+        }
+        Ok(etags)
     }
 
     /// Lets the late writes take effect whose time has come. Nobody is there any more to be told how they went.
@@ -108,31 +140,36 @@ impl State {
             if due > instant {
                 break;
             }
-            let (table, operations) = entry.remove();
-            drop(self.write(&table, &operations, When::Now, now - instant.saturating_duration_since(due)));
+            let Late { line, table, operations } = entry.remove();
+            drop(self.write(&line, &table, &operations, When::Now, now - instant.saturating_duration_since(due)));
         }
     }
 
-    fn apply(&mut self, table: &TableName, operation: &Operation, outcome: Outcome, now: Time) -> Option<Etag> {
+    /// Returns the row as it was and as it is.
+    fn apply(
+        &mut self,
+        table: &TableName,
+        operation: &Operation,
+        outcome: Outcome,
+        now: Time,
+    ) -> (Option<Row>, Option<Row>) {
         let stamp = now.max(self.last_stamp.next());
-        let partitions = self.tables.get_mut(table)?;
+        let Some(partitions) = self.tables.get_mut(table) else { return (None, None) };
         let partition = operation.partition();
         match outcome {
             Outcome::Put(body) => {
                 self.last_stamp = stamp;
-                let etag = etag(stamp);
                 let (partition, key) = (body.partition().clone(), body.row().clone());
-                let row = Row { body, etag: etag.clone(), timestamp: stamp };
-                partitions.entry(partition).or_default().insert(key, row);
-                Some(etag)
+                let row = Row { body, etag: etag(stamp), timestamp: stamp };
+                (partitions.entry(partition).or_default().insert(key, row.clone()), Some(row))
             }
             Outcome::Gone => {
-                let rows = partitions.get_mut(partition)?;
-                rows.remove(operation.row());
+                let Some(rows) = partitions.get_mut(partition) else { return (None, None) };
+                let before = rows.remove(operation.row());
                 if rows.is_empty() {
                     partitions.remove(partition);
                 }
-                None
+                (before, None)
             }
         }
     }

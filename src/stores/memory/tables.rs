@@ -10,6 +10,7 @@ use super::faults::{Faults, Request, RequestKind};
 use super::queue::{MemoryQueue, Messages};
 use super::state::State;
 use super::values;
+use super::watch::{Effect, Watcher};
 use super::wire::{When, Wire};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
 use crate::runtime::Runtime;
@@ -20,6 +21,7 @@ use crate::stores::{Operation, Page, Query, Scope, StorageClock, StoreError, Tab
 pub struct MemoryTables {
     region: Region,
     account: AccountName,
+    line: Arc<str>,
     wire: Wire,
     state: Arc<Mutex<State>>,
     queues: Arc<Mutex<BTreeMap<String, Messages>>>,
@@ -29,15 +31,28 @@ impl MemoryTables {
     /// An empty account. `runtime` is the clock of its server; a skewed one makes a server whose clock is wrong.
     pub fn new(region: Region, account: AccountName, runtime: Runtime) -> Arc<Self> {
         let wire = Wire::new(runtime, Faults::new());
-        Arc::new(Self { region, account, wire, state: Arc::new(Mutex::new(State::new())), queues: Arc::default() })
+        let (line, state) = (Arc::from(""), Arc::new(Mutex::new(State::new())));
+        Arc::new(Self { region, account, line, wire, state, queues: Arc::default() })
     }
 
     /// The same account by another line, as another region sees it: the same rows, with latency, faults and request counts
     /// of its own.
     pub fn by_another_line(&self) -> Arc<Self> {
+        self.by_line("")
+    }
+
+    /// The same account by another line of this name, which [`watch`](Self::watch) tells.
+    pub fn by_line(&self, name: &str) -> Arc<Self> {
+        let line = Arc::from(name);
         let wire = Wire::new(self.wire.runtime.clone(), Faults::new());
         let (state, queues) = (self.state.clone(), self.queues.clone());
-        Arc::new(Self { region: self.region.clone(), account: self.account.clone(), wire, state, queues })
+        Arc::new(Self { region: self.region.clone(), account: self.account.clone(), line, wire, state, queues })
+    }
+
+    /// Tells `watch` of every operation that takes effect from now on, or is refused, by whatever line it came. It is asked
+    /// while the account is locked: it must not wait, nor use the account.
+    pub fn watch(&self, watch: impl Fn(&Effect<'_>) + Send + Sync + 'static) {
+        self.state().watch(Watcher::new(watch));
     }
 
     /// The handle to what goes wrong with requests to this account.
@@ -72,7 +87,7 @@ impl MemoryTables {
         operations: &[Operation],
         when: When,
     ) -> Result<Vec<Option<Etag>>, TransactionError> {
-        self.state().write(table, operations, when, self.wire.runtime.now())
+        self.state().write(&self.line, table, operations, when, self.wire.runtime.now())
     }
 }
 

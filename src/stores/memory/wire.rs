@@ -36,7 +36,7 @@ impl Wire {
     pub(super) async fn carry<T, E: From<StoreError>>(
         &self,
         request: &Request<'_>,
-        effect: impl FnOnce(When) -> Result<T, E>,
+        effect: impl Fn(When) -> Result<T, E>,
     ) -> Result<T, E> {
         // Without latency nothing below may wait: a task that only ever talks to us still has to let others run.
         tokio::task::coop::consume_budget().await;
@@ -66,6 +66,10 @@ impl Wire {
             Some(Fault::Late(delay)) => {
                 drop(effect(When::At(self.runtime.instant() + delay)));
                 lost(StoreError::new(ErrorKind::Unreachable, "the request timed out"))
+            }
+            Some(Fault::Twice(delay)) => {
+                drop(effect(When::At(self.runtime.instant() + delay)));
+                (true, effect(When::Now))
             }
             _ => (true, effect(When::Now)),
         };

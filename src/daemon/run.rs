@@ -1,21 +1,20 @@
 //! The daemon of one region: built from settings, run until it is told to end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use super::connect::{ConnectError, Connector};
+use super::line::start_line;
 use super::tasks::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks};
 use crate::admin::{self, Admin};
 use crate::batch::Limits;
 use crate::config::{ReplicationSettings, Settings};
 use crate::model::{ClosedList, Region};
-use crate::replicator::{self, Replicator, ReplicatorError, Setup, StatusBoard};
+use crate::replicator::{self, Setup};
 use crate::runtime::Runtime;
-use crate::stores::{RegionStore, Remedy, StoreError};
 use crate::telemetry::{Event, Recorder};
 
 /// Why a daemon did not start, or how it ended.
@@ -48,9 +47,6 @@ pub enum RunError {
     Ended(#[from] DaemonError),
 }
 
-/// Longest wait before the own storage is tried again at the start.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
 /// Runs the daemon of `region` until SIGTERM, SIGINT or the death of one of its tasks.
 ///
 /// # Errors
@@ -70,19 +66,11 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
 
     let mut tasks = Tasks::new();
     let stop = tasks.stop().clone();
-    let (local, destinations) = (setup.local.clone(), setup.destinations.clone());
-    let replicator = Replicator::new(setup);
-    let board = replicator.status();
-    let snapshot = {
-        let board = board.clone();
-        Arc::new(move || board.snapshot())
-    };
+    let board = start_line(&mut tasks, setup, &runtime);
+    let snapshot = Arc::new(move || board.snapshot());
     let admin = Admin { region: region.clone(), role, started: runtime.now(), snapshot, recorder };
     tasks.spawn(TaskKind::Signals, signals.wait(stop.clone()));
-    tasks.spawn(TaskKind::Admin, admin::serve(listener, admin, stop.clone()));
-    tasks.spawn(TaskKind::Readiness, until_ready(board, stop.clone()));
-    tasks.spawn(TaskKind::Tables, prepare(destinations, runtime.clone(), stop.clone()));
-    tasks.spawn(TaskKind::Replicator, replicate(replicator, local, runtime, stop));
+    tasks.spawn(TaskKind::Admin, admin::serve(listener, admin, stop));
     tasks.supervise(SHUTDOWN_DEADLINE).await?;
     info!(event = Event::DaemonStopped.as_str(), %region, "the daemon has ended");
     Ok(())
@@ -123,81 +111,6 @@ fn tuned(settings: &ReplicationSettings) -> replicator::Settings {
         tombstone_scan: u16::try_from(settings.tombstone_scan).unwrap_or(default.tombstone_scan),
         ..default
     }
-}
-
-/// Creates what is missing in the region's own accounts, then runs the line.
-async fn replicate(
-    replicator: Replicator,
-    local: RegionStore,
-    runtime: Runtime,
-    stop: CancellationToken,
-) -> Result<(), ReplicatorError> {
-    let mut failed = false;
-    let created = create_missing(&local, &runtime, |error| {
-        let event = match error.remedy() {
-            Remedy::FixAccess => Event::AccessDenied,
-            _ => Event::SourceUnreachable,
-        };
-        if !std::mem::replace(&mut failed, true) {
-            warn!(event = event.as_str(), region = %local.region(), %error,
-                "the system tables (and the queue, unless queue = false) cannot be created; trying again");
-        }
-    });
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => return Ok(()),
-        () = created => {}
-    }
-    if failed {
-        info!(event = Event::SourceReachable.as_str(), region = %local.region(), "this region's storage answers now");
-    }
-    replicator.run(stop).await
-}
-
-/// Creates what is missing in the other regions, whose daemons may not have run yet: link state is published there, and
-/// what comes in is told there. Nothing waits for it; what fails is told by the link's own health.
-async fn prepare(
-    destinations: Vec<RegionStore>,
-    runtime: Runtime,
-    stop: CancellationToken,
-) -> Result<(), std::convert::Infallible> {
-    let each = destinations.iter().map(|region| {
-        create_missing(region, &runtime, |error| {
-            debug!(destination = %region.region(), %error, "the system tables cannot be created; trying again");
-        })
-    });
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        _ = futures::future::join_all(each) => {}
-    }
-    Ok(())
-}
-
-/// Tries until it is done, and tells of every failure.
-async fn create_missing(region: &RegionStore, runtime: &Runtime, mut failed: impl FnMut(&StoreError)) {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let Err(error) = replicator::create_missing(region).await else { return };
-        failed(&error);
-        let pause = Duration::from_millis(250).saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
-        tokio::time::sleep((pause / 2 + runtime.jitter(pause / 2)).max(error.retry_after.unwrap_or_default())).await;
-    }
-}
-
-/// Says once that the line is whole.
-async fn until_ready(board: Arc<StatusBoard>, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
-    const EVERY: Duration = Duration::from_millis(100);
-    while !board.snapshot().ready {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(EVERY) => {}
-        }
-    }
-    info!(event = Event::DaemonReady.as_str(), "every shard of the feed is tailed");
-    Ok(())
 }
 
 /// What a supervisor or a person at the terminal sends.

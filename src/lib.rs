@@ -54,6 +54,9 @@ pub mod telemetry;
 // Clock and randomness behind one handle.
 pub mod runtime;
 
+// Bugs that the simulator plants, to see whether it would catch them.
+pub mod planted;
+
 // The program around the line: tasks and what their death means, an end with a deadline.
 pub mod daemon;
 

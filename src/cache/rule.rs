@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{CacheMode, MARK_TTL, Refresh, RefreshOutcome};
 use crate::model::Version;
+use crate::planted::{Bug, planted};
 
 /// What a cache holds under a key, as far as the rules ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub fn judge(
 ) -> (RefreshOutcome, Action) {
     let has_entry = held.is_some_and(|held| held.has_entry);
     if let Some(held) = held {
-        if refresh.version < held.version {
+        if refresh.version < held.version && !planted(Bug::CacheUnguarded) {
             return (RefreshOutcome::Newer, Action::Leave);
         }
         let fills = mode == CacheMode::WriteThrough && refresh.entry.is_some();

@@ -20,7 +20,8 @@ use super::single::raise;
 use crate::apply::{AfterFailure, Step, Transaction, after_failure, plan};
 use crate::batch::Parcel;
 use crate::feed::Shard;
-use crate::model::{AccountName, ClosedList, Etag, RowId, SystemTable, Tombstone};
+use crate::model::{AccountName, ClosedList, Etag, RowId, SystemTable, Tombstone, Version};
+use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Freshness, Standing, Verdict, deliver_delete, deliver_row};
 use crate::stores::limits::MAX_OPERATIONS;
 use crate::stores::{Condition, ErrorKind, Operation, StoreError, TransactionError};
@@ -78,8 +79,15 @@ impl Delivery {
                 disagreements.push(n);
             }
         }
-        self.raise_tombstones(items).await;
-        self.write(items).await;
+        if planted(Bug::RemoveFirst) {
+            self.write(items).await;
+            self.raise_tombstones(items).await;
+        } else if planted(Bug::NoRaise) {
+            self.write(items).await;
+        } else {
+            self.raise_tombstones(items).await;
+            self.write(items).await;
+        }
         self.look_back(items, &mut disagreements).await?;
         for n in disagreements {
             self.settle(&mut items[n]).await;
@@ -92,7 +100,9 @@ impl Delivery {
         for item in items.iter_mut().filter(|item| item.is_open()) {
             let id = &item.parcel.id;
             item.known = match (&item.parcel.finding, self.to.remembered(id)) {
-                _ if round > 0 => Known::Nothing,
+                _ if round > 0 && !planted(Bug::EtagKept) => Known::Nothing,
+                // A memory that asks for no write is refuted by no condition: the row is read.
+                (found, Some((_, version))) if found.version().is_none_or(|found| *found <= version) => Known::Nothing,
                 (_, Some((etag, version))) => Known::Row(etag, version),
                 (Finding::Row { .. }, None) if self.to.expects_absent(&id.table) => Known::Absent,
                 _ => Known::Nothing,
@@ -105,6 +115,10 @@ impl Delivery {
             for item in items.iter_mut().filter(|item| unknown(item)) {
                 let row = rows.get(&item.parcel.id);
                 self.to.learned_absent(&item.parcel.id.table, row.is_none());
+                if let (Some(row), Some(version), true) = (row, item.parcel.finding.version(), planted(Bug::WrongEtag))
+                {
+                    self.to.remember(&item.parcel.id, row.etag.clone(), version.clone());
+                }
                 item.known = match row {
                     Some(row) => Known::Row(row.etag.clone(), row.version(self.to.region())),
                     None => Known::Absent,
@@ -246,9 +260,17 @@ impl Delivery {
     }
 
     fn failed(&self, items: &mut [Item], transaction: &Transaction, failure: &TransactionError) {
+        if planted(Bug::FailedIsDone) || (planted(Bug::UnknownIsDone) && failure.error.status.is_none()) {
+            return;
+        }
         for (position, n) in transaction.items.iter().enumerate() {
+            if planted(Bug::TransactionTorn) && failure.index.is_some_and(|index| index != position) {
+                continue;
+            }
             let item = &mut items[*n];
-            self.to.forget(&item.parcel.id);
+            if !planted(Bug::EtagKept) {
+                self.to.forget(&item.parcel.id);
+            }
             if failure.error.kind == ErrorKind::AlreadyExists {
                 self.to.learned_absent(&transaction.table, false);
             }
@@ -273,7 +295,7 @@ impl Delivery {
             }
             let tomb = tombs.get(&item.parcel.id).cloned();
             let deleted = tomb.as_ref().and_then(|tomb| tomb.version.as_ref());
-            if deleted.is_some() && deleted > item.parcel.finding.version() {
+            if deleted.is_some() && deleted > item.parcel.finding.version() && !self.is_own_order(item, deleted) {
                 item.tomb = tomb;
                 self.take_out(item).await;
                 disagreements.push(n);
@@ -282,6 +304,13 @@ impl Delivery {
             }
         }
         Ok(())
+    }
+
+    /// R10 before R4: a row of the destination's own, which stood there before we came, below a delete of its own. Its store has
+    /// put the one over the other, or has the delete under way; either way its own feed tells.
+    fn is_own_order(&self, item: &Item, deleted: Option<&Version>) -> bool {
+        let own = |version: Option<&Version>| version.is_some_and(|version| version.is_of(self.to.region()));
+        item.verdict == Some(Verdict::Equal) && own(item.parcel.finding.version()) && own(deleted)
     }
 
     async fn create_tables(&self, items: &mut [Item]) -> Result<(), StoreError> {
@@ -318,7 +347,9 @@ impl Delivery {
         if !item.is_open() || item.overtaken {
             return;
         }
-        self.to.forget(&item.parcel.id);
+        if !planted(Bug::WrongEtag) {
+            self.to.forget(&item.parcel.id);
+        }
         match self.referee.settle(&self.to, &item.parcel).await {
             Ok(Disagreement::Superseded) => item.outcome = Some(Outcome::Done(ApplyOutcome::Superseded)),
             Ok(Disagreement::Lifted) => item.outcome = Some(Outcome::Done(ApplyOutcome::Lifted)),
@@ -345,7 +376,7 @@ impl Delivery {
     async fn tell(&self, items: &mut [Item]) {
         let told = |item: &Item| matches!(&item.outcome, Some(Outcome::Done(outcome)) if changed(*outcome));
         let rows: Vec<RowId> = items.iter().filter(|item| told(item)).map(|item| item.parcel.id.clone()).collect();
-        if rows.is_empty() {
+        if rows.is_empty() || planted(Bug::NotTold) {
             return;
         }
         if let Err(error) = self.to.applied.append(rows).await {

@@ -45,7 +45,7 @@ impl Destination {
         let applied = AppliedSender::start(source.clone(), store.clone(), writer, runtime.clone(), tasks);
         Arc::new(Self {
             tombstones: Tombstones::new(store.clone(), settings.tombstone_scan),
-            single: Single::new(store.clone(), writer, settings.settle_window),
+            single: Single::new(store.clone(), runtime.clone(), settings.settle_window),
             health: Health::new(source.clone(), store.region().clone()),
             permits: Semaphore::new(settings.requests_in_flight),
             etags: Mutex::new(LruCache::new(REMEMBERED)),

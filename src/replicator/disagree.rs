@@ -13,6 +13,7 @@ use super::quarantine::Quarantine;
 use super::single::{Settled, Single, Unsettled};
 use crate::batch::Parcel;
 use crate::model::{ClosedList, RowId, Version};
+use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Verdict, deliver_delete, deliver_row, from_the_future};
 use crate::runtime::Runtime;
 use crate::stores::StoreError;
@@ -95,6 +96,9 @@ impl Referee {
                 "a destination holds a version from the future");
             self.quarantine.future_row(id, &winner, Some(to.region())).await?;
             return Ok(Disagreement::Quarantined);
+        }
+        if planted(Bug::NoTakeOver) {
+            return Ok(Disagreement::Superseded);
         }
         match self.here.take_over(id, &theirs, began).await {
             Ok(Settled::Written) => {

@@ -3,6 +3,7 @@
 use super::tombstones::Tomb;
 use crate::batch::Parcel;
 use crate::model::{Etag, Version};
+use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Verdict};
 use crate::stores::{Condition, Operation, StoreError};
 use crate::telemetry::metrics::ApplyOutcome;
@@ -81,6 +82,16 @@ impl Item {
     pub fn operation(&self) -> Option<Operation> {
         let id = &self.parcel.id;
         match (self.verdict?, &self.parcel.finding, &self.known) {
+            (Verdict::Insert, Finding::Row { body, .. }, _) if planted(Bug::InsertBlindly) => {
+                Some(Operation::InsertOrReplace(body.clone()))
+            }
+            (Verdict::Replace, Finding::Row { body, .. }, _) if planted(Bug::ReplaceBlindly) => {
+                Some(Operation::Replace(body.clone(), Condition::Present))
+            }
+            (Verdict::Delete { remove: true, .. }, _, _) if planted(Bug::RemoveBlindly) => {
+                let condition = Condition::Present;
+                Some(Operation::Delete { partition: id.partition.clone(), row: id.row.clone(), condition })
+            }
             (Verdict::Insert, Finding::Row { body, .. }, _) => Some(Operation::Insert(body.clone())),
             (Verdict::Replace, Finding::Row { body, .. }, Known::Row(etag, _)) => {
                 Some(Operation::Replace(body.clone(), Condition::Matches(etag.clone())))
@@ -95,7 +106,12 @@ impl Item {
 
     /// Whether a row of this version stands at the destination now, so that its tombstone is to be looked at.
     pub fn stands_there(&self) -> bool {
-        matches!(self.verdict, Some(Verdict::Insert | Verdict::Replace | Verdict::Equal))
+        match self.verdict {
+            Some(Verdict::Insert) => !planted(Bug::NoLookAfterInsert),
+            Some(Verdict::Replace) => !planted(Bug::NoLookAfterReplace),
+            Some(Verdict::Equal) => !planted(Bug::NoLookAfterEqual),
+            _ => false,
+        }
     }
 
     /// Settles it by its verdict.

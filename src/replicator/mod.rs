@@ -137,7 +137,7 @@ impl Replicator {
     }
 
     fn single(&self) -> Single {
-        Single::new(self.setup.local.clone(), self.writer, self.setup.settings.settle_window)
+        Single::new(self.setup.local.clone(), self.setup.runtime.clone(), self.setup.settings.settle_window)
     }
 
     fn backoff(&self) -> Backoff {
@@ -158,6 +158,7 @@ impl Replicator {
             region: local.clone(),
             tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
             quarantine: quarantine.clone(),
+            single: self.single(),
             filter: tables.clone(),
             max_clock_skew: settings.max_clock_skew,
             runtime: runtime.clone(),

@@ -14,6 +14,7 @@ use super::single::{Settled, Single, Unsettled};
 use crate::batch::Parcel;
 use crate::cache::{self, Refresh, RefreshOutcome, newest, refresh_for};
 use crate::model::{ClosedList, Region, RowId, Version};
+use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, from_the_future};
 use crate::stores::{CacheError, ErrorKind, StoreError};
 use crate::telemetry::metrics::ApplyOutcome;
@@ -48,6 +49,7 @@ impl CacheLane {
         let mut outcomes = Vec::with_capacity(batch.len());
         for parcel in batch {
             let outcome = match (&sent, parcel.finding.version()) {
+                (Err(_), Some(_)) if planted(Bug::CacheForgotten) => Outcome::Done(ApplyOutcome::Replaced),
                 (Err(error), Some(_)) => failed(error),
                 (Ok(newer), Some(found)) if newer.contains(&self.key(&parcel.id)) => {
                     self.keep_order(&parcel.id, found).await

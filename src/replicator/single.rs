@@ -11,8 +11,10 @@ use tokio::time::Instant;
 use super::rows::read_row;
 use super::tombstones::{Tomb, Tombstones};
 use crate::feed::{Shard, decode_record, encode_relayed_nth, encode_tombstone};
-use crate::model::{Change, PartitionKey, Region, Row, RowBody, RowId, SystemTable, Tombstone, Version, WriterId};
+use crate::model::{Change, PartitionKey, Region, Row, RowBody, RowId, SystemTable, Tombstone, Version};
+use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Freshness, Standing, Verdict, deliver_delete, deliver_row};
+use crate::runtime::Runtime;
 use crate::stores::{Condition, ErrorKind, Operation, RegionStore, Remedy, StoreError, TransactionError};
 use crate::writer::relay;
 
@@ -84,14 +86,14 @@ impl Stand {
 pub(super) struct Single {
     pub store: RegionStore,
     tombstones: Tombstones,
-    writer: WriterId,
+    runtime: Runtime,
     fresh: Freshness,
 }
 
 impl Single {
-    pub fn new(store: RegionStore, writer: WriterId, settle_window: Duration) -> Self {
+    pub fn new(store: RegionStore, runtime: Runtime, settle_window: Duration) -> Self {
         let tombstones = Tombstones::new(store.clone(), 1);
-        Self { store, tombstones, writer, fresh: Freshness::new(settle_window) }
+        Self { store, tombstones, runtime, fresh: Freshness::new(settle_window) }
     }
 
     pub fn region(&self) -> &Region {
@@ -140,7 +142,9 @@ impl Single {
         stand: &Stand,
         began: Instant,
     ) -> Result<Settled, Unsettled> {
-        self.announce(id, version).await?;
+        if !planted(Bug::NoAnnouncement) {
+            self.announce(id, version).await?;
+        }
         self.check(began)?;
         let tables = self.store.holding(&id.table, &id.partition);
         let operation = match &stand.row {
@@ -180,9 +184,17 @@ impl Single {
         for _ in 0..ATTEMPTS {
             let began = Instant::now();
             let stand = self.stand(id).await?;
-            let above = floor.above(self.region(), self.writer);
+            // By an id of its own each time. What stands may be lifted above one version more than once, and a version must
+            // not stand for two contents; of two lifts, R10 lifts the one that stands once more.
+            let above = floor.above(self.region(), self.runtime.writer_id());
             let lifted = match (&stand.row, &stand.tomb) {
                 (Some(row), _) if row.version(self.region()) >= *floor => return Ok(Settled::Had),
+                // Another region's row that landed after the delete is about to be taken out: lifted, it would be back for
+                // good.
+                (Some(row), Some(tomb)) if self.is_late(row, tomb) => {
+                    self.take_out_late(id).await?;
+                    continue;
+                }
                 (Some(row), _) => {
                     self.announce(id, &above).await?;
                     let body = row.body.stamped(&above);
@@ -218,6 +230,35 @@ impl Single {
             }
         }
         Err(Unsettled::LookAgain)
+    }
+
+    /// R4's last look, for a sender that is not there to take it: its insert was under way when it gave up on it, and took
+    /// effect after the row had been deleted here. Such a row came from another region, is older than the tombstone and
+    /// was written after that was raised; it is taken out again on its ETag. A row that stood before the tombstone was
+    /// raised stays: its delete was refused, or is yet to come.
+    ///
+    /// Returns the version of the delete where it took a row out.
+    pub async fn take_out_late(&self, id: &RowId) -> Result<Option<Version>, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let stand = self.stand(id).await?;
+            let (Some(row), Some(tomb)) = (stand.row, stand.tomb) else { return Ok(None) };
+            if !self.is_late(&row, &tomb) {
+                return Ok(None);
+            }
+            match self.remove(id, Condition::Matches(row.etag)).await {
+                Ok(()) => return Ok(tomb.version),
+                Err(Unsettled::LookAgain) => {}
+                Err(Unsettled::Failed(error)) => return Err(error),
+            }
+        }
+        Err(StoreError::new(ErrorKind::Precondition, format!("{ATTEMPTS} times others were faster")))
+    }
+
+    /// Whether a row came from another region after a higher tombstone had been raised here.
+    fn is_late(&self, row: &Row, tomb: &Tomb) -> bool {
+        let version = row.version(self.region());
+        let below = tomb.version.as_ref().is_some_and(|deleted| version < *deleted);
+        below && !version.is_of(self.region()) && row.timestamp > tomb.raised
     }
 
     async fn remove(&self, id: &RowId, condition: Condition) -> Result<(), Unsettled> {

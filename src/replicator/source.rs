@@ -7,9 +7,11 @@ use tokio::time::Instant;
 
 use super::look::look;
 use super::quarantine::{Quarantine, admissible};
+use super::single::Single;
 use super::tombstones::Tombstones;
 use crate::feed::{Record, Shard, decode_record, record_prefix};
 use crate::model::{AccountName, Etag, Row, RowId, RowKey, SystemTable, Time};
+use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, from_the_future};
 use crate::runtime::Runtime;
 use crate::settle::{DueLook, Looked};
@@ -23,6 +25,7 @@ pub(super) struct Source {
     pub region: RegionStore,
     pub tombstones: Tombstones,
     pub quarantine: Arc<Quarantine>,
+    pub single: Single,
     pub filter: TableFilter,
     pub max_clock_skew: Duration,
     pub runtime: Runtime,
@@ -72,7 +75,11 @@ impl Source {
             match checked {
                 Ok(record) => records.push(record),
                 Err(why) => {
-                    let aside = match self.quarantine.record(self.account(), &row, &why).await {
+                    let kept = match planted(Bug::MalformedDropped) {
+                        true => Ok(()),
+                        false => self.quarantine.record(self.account(), &row, &why).await,
+                    };
+                    let aside = match kept {
                         Ok(()) => self.remove(&row).await,
                         failed => failed,
                     };
@@ -83,7 +90,8 @@ impl Source {
                 }
             }
         }
-        Ok(PageRead { records, continuation: page.continuation, clean })
+        let continuation = page.continuation.filter(|_| !planted(Bug::FirstPageOnly));
+        Ok(PageRead { records, continuation, clean })
     }
 
     async fn remove(&self, row: &Row) -> Result<(), StoreError> {
@@ -104,6 +112,9 @@ impl Source {
         let began_storage = self.storage_now(began);
         let ids: Vec<&RowId> = due.iter().map(|due| &due.row).collect();
         let mut findings = look(&self.region, &self.tombstones, &ids).await?;
+        for (due, finding) in due.iter().zip(&mut findings) {
+            self.undo_late(due, finding).await?;
+        }
         // By the clock of now: what was written while a slow look was under way is not from the future.
         let now = self.storage_now_or_ours();
         for (due, finding) in due.iter().zip(&mut findings) {
@@ -121,6 +132,21 @@ impl Source {
             finding,
         });
         Ok(looked.collect())
+    }
+
+    /// A row under an announced delete may be there only because a write of another region took effect late.
+    async fn undo_late(&self, due: &DueLook, finding: &mut Finding) -> Result<(), StoreError> {
+        let (Some(delete), Some(found)) = (&due.delete, finding.version()) else { return Ok(()) };
+        if planted(Bug::DeleteOfPresent) && found < delete {
+            *finding = Finding::Deleted(delete.clone());
+            return Ok(());
+        }
+        let suspect = matches!(finding, Finding::Row { .. }) && found < delete && !found.is_of(self.region.region());
+        if suspect && let Some(deleted) = self.single.take_out_late(&due.row).await? {
+            tracing::debug!(row = %due.row, version = %deleted, "took out a row that was written late over its delete");
+            *finding = Finding::Deleted(deleted);
+        }
+        Ok(())
     }
 
     /// Deletes records that have ended. The highest version is first in the transaction and, where the transaction fails

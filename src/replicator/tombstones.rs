@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::gather::gather_all;
 use crate::feed::{Shard, decode_tombstone, tombstone_key, tombstone_prefix};
-use crate::model::{AccountName, Etag, PartitionKey, Row, RowId, RowKey, SystemTable, TableName, Version};
+use crate::model::{AccountName, Etag, PartitionKey, Row, RowId, RowKey, SystemTable, TableName, Time, Version};
 use crate::stores::{Query, RegionStore, StoreError, Tables};
 
 /// A tombstone as it stands.
@@ -19,11 +19,14 @@ pub(super) struct Tomb {
     pub version: Option<Version>,
     /// For raising it.
     pub etag: Etag,
+    /// When it was raised, by the storage server's clock.
+    pub raised: Time,
 }
 
 impl Tomb {
     fn of(row: &Row) -> Self {
-        Self { version: decode_tombstone(row).ok().map(|tombstone| tombstone.version), etag: row.etag.clone() }
+        let version = decode_tombstone(row).ok().map(|tombstone| tombstone.version);
+        Self { version, etag: row.etag.clone(), raised: row.timestamp }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Standing;
 use crate::model::{Region, Version};
+use crate::planted::{Bug, planted};
 
 /// What must happen at a destination, given what stands there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +29,9 @@ pub enum Verdict {
 
 /// Delivering a row of version `version` to `destination`, where `there` stands (R4).
 pub fn deliver_row(version: &Version, destination: &Region, there: &Standing) -> Verdict {
-    let own = version.is_of(destination);
+    let own = version.is_of(destination) && !planted(Bug::NoLift);
     match (&there.row, &there.tombstone) {
+        (Some(row), _) if row > version && planted(Bug::OlderWins) => Verdict::Replace,
         (Some(row), _) if row > version => Verdict::Newer,
         (Some(row), _) if row == version => Verdict::Equal,
         (Some(_), _) if own => Verdict::Lift,
@@ -42,7 +44,7 @@ pub fn deliver_row(version: &Version, destination: &Region, there: &Standing) ->
 
 /// Delivering a delete of version `version` to `destination`, where `there` stands (R5).
 pub fn deliver_delete(version: &Version, destination: &Region, there: &Standing) -> Verdict {
-    let own = version.is_of(destination);
+    let own = version.is_of(destination) && !planted(Bug::NoLiftOfDeletes);
     let raise = there.tombstone.as_ref().is_none_or(|tombstone| tombstone < version);
     match (&there.row, &there.tombstone) {
         (Some(row), _) if row >= version => Verdict::Newer,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Consumers;
-use super::open::{ConsumerRow, OpenRecord, OpenRow, Sig};
+use super::open::{OpenRecord, OpenRow, Sig};
 use crate::model::{Change, Etag, RowId, RowKey, Time, Version};
+use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Meaning, meaning};
 
 /// The times that a ledger goes by.
@@ -30,6 +31,8 @@ pub struct DueLook {
     pub row: RowId,
     /// The number of this look; later looks have higher ones.
     pub look: u64,
+    /// The highest delete of the row that is announced and has not ended.
+    pub delete: Option<Version>,
 }
 
 /// A look that was made.
@@ -147,6 +150,7 @@ impl Ledger {
             let open = self.rows.entry(row.clone()).or_insert_with(|| OpenRow::new(self.all.len()));
             open.records.insert((change.version.clone(), key.clone()));
             open.tries = 0;
+            open.since = self.looks;
             self.schedule(&row, Some(now));
         }
         self.records.insert(key.clone(), OpenRecord::new(change, etag, inserted, self.pass, self.looks));
@@ -167,7 +171,8 @@ impl Ledger {
             let (at, row) = (*at, row.clone());
             self.schedule(&row, None);
             self.looks += 1;
-            taken.push((at, DueLook { row, look: self.looks }));
+            let delete = self.announced_delete(&row, self.looks).cloned();
+            taken.push((at, DueLook { row, look: self.looks, delete }));
         }
         taken.into_iter().map(|(_, look)| look).collect()
     }
@@ -250,7 +255,8 @@ impl Ledger {
         for (version, key) in &open.records {
             let Some(record) = self.records.get_mut(key) else { continue };
             let end = record.inserted + self.rules.window + self.rules.date_resolution;
-            let settled = looked.began_storage.is_some_and(|began| began >= end);
+            let settled = looked.began_storage.is_some_and(|began| began >= end)
+                || (planted(Bug::LookBeforeWindow) && looked.began_storage.is_some_and(|b| b >= record.inserted));
             let Some(part) = record.part_mut(&looked.row).filter(|part| part.concerns(looked.look)) else { continue };
             let says = meaning(version, part.delete, &looked.finding);
             // A delete that was late may have removed what another daemon brought there after our delivery.
@@ -263,18 +269,19 @@ impl Ledger {
             return None;
         }
         let mut waiting = Consumers::default();
+        if anew {
+            open.since = looked.look - 1;
+        }
         for consumer in self.all.iter() {
             let state = &mut open.consumers[consumer];
-            if anew {
-                *state = ConsumerRow::default();
-            }
-            if !looked.finding.is_deliverable() || state.delivered.as_ref() == Some(&sig) {
+            if !looked.finding.is_deliverable() || state.has(&sig, open.since) || state.is_offered(&sig, open.since) {
                 continue;
             }
-            if state.offered.as_ref() != Some(&sig) {
-                state.offered = Some(sig.clone());
-                waiting.insert(consumer);
+            if planted(Bug::EndBeforeApply) {
+                state.delivered = Some((sig.clone(), looked.look));
             }
+            state.offered = Some((sig.clone(), looked.look));
+            waiting.insert(consumer);
         }
         let row = looked.row.clone();
         self.settle_delivered(&row);
@@ -288,16 +295,22 @@ impl Ledger {
             Finding::Deleted(version) => Some(version),
             Finding::Row { .. } | Finding::Future(_) => return,
         };
-        let Some(open) = self.rows.get(&looked.row) else { return };
-        let announced = open.records.iter().rev().find(|(_, key)| {
-            let part = self.records.get(key).and_then(|record| record.part(&looked.row));
-            part.is_some_and(|part| part.delete && part.concerns(looked.look))
-        });
-        if let Some((version, _)) = announced
+        let announced = self.announced_delete(&looked.row, looked.look);
+        if let Some(version) = announced
             && found.is_none_or(|found| found < version)
         {
             looked.finding = Finding::Deleted(version.clone());
         }
+    }
+
+    /// The highest open delete of a row that a look says something of.
+    fn announced_delete(&self, row: &RowId, look: u64) -> Option<&Version> {
+        let open = self.rows.get(row)?;
+        let announced = open.records.iter().rev().find(|(_, key)| {
+            let part = self.records.get(key).and_then(|record| record.part(row));
+            part.is_some_and(|part| part.delete && part.concerns(look))
+        });
+        announced.map(|(version, _)| version)
     }
 
     /// A consumer has what look `look` found, or something newer that will find its own way.
@@ -305,10 +318,10 @@ impl Ledger {
         let Some(open) = self.rows.get_mut(row) else { return };
         let sig = Sig::of(finding);
         let state = &mut open.consumers[consumer];
-        if state.offered.as_ref() == Some(&sig) {
+        if state.offered.as_ref().is_some_and(|(offered, at)| *offered == sig && *at <= look) {
             state.offered = None;
         }
-        state.delivered = Some(sig);
+        state.delivered = Some((sig, look));
         let keys: Vec<RowKey> = open.records.iter().map(|(_, key)| key.clone()).collect();
         for key in keys {
             if let Some(part) = self.records.get_mut(&key).and_then(|record| record.part_mut(row)) {
@@ -331,8 +344,7 @@ impl Ledger {
     fn settle_delivered(&mut self, row: &RowId) {
         let Some(open) = self.rows.get(row) else { return };
         let Some((look, sig)) = open.latest.clone() else { return };
-        let have =
-            self.all.iter().filter(|c| sig.needs_no_delivery() || open.consumers[*c].delivered.as_ref() == Some(&sig));
+        let have = self.all.iter().filter(|c| sig.needs_no_delivery() || open.consumers[*c].has(&sig, open.since));
         let have: Vec<usize> = have.collect();
         for (version, key) in &open.records {
             let Some(record) = self.records.get_mut(key) else { continue };
@@ -358,8 +370,10 @@ impl Ledger {
             }
             let Some(record) = self.records.get(key) else { continue };
             let free = record.parts.iter().all(|part| {
+                let out_of_turn = planted(Bug::LowestFirst);
                 self.rows.get(&part.row).is_none_or(|open| {
-                    open.records.iter().rev().take_while(|(v, _)| v > version).all(|(_, k)| ending.contains(k))
+                    out_of_turn
+                        || open.records.iter().rev().take_while(|(v, _)| v > version).all(|(_, k)| ending.contains(k))
                 })
             });
             if free {
@@ -397,6 +411,9 @@ impl Ledger {
     /// Last Sync Time of a consumer as far as this shard knows: everything announced before it is there, or was never
     /// written, or is in quarantine. `None` until the whole shard was read once.
     pub fn last_sync(&self, consumer: usize) -> Option<Time> {
+        if planted(Bug::SyncedTooSoon) {
+            return self.read_through;
+        }
         let held_back = self.records.values().filter(|record| !record.is_clear(consumer)).map(|record| record.inserted);
         let through = self.read_through?;
         Some(held_back.min().map_or(through, |inserted| inserted.min(through)))

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Consumers;
 use crate::model::{Change, Etag, RowId, RowKey, Time, Version};
+use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Meaning};
 
 /// A record that has not ended.
@@ -101,7 +102,11 @@ impl Part {
             self.settled.get_or_insert(look);
         }
         // An absent row is not this delete's doing for certain: it may still be under way, and remove a later put.
-        let exact = says == Meaning::Written && !self.delete;
+        let exact = match says {
+            Meaning::Written => !self.delete || planted(Bug::DeleteIsExact),
+            Meaning::Superseded => planted(Bug::SupersededIsWritten),
+            Meaning::NotYet => planted(Bug::EndEarly),
+        };
         self.exact = match (exact, self.exact) {
             (true, Some((first, _))) if self.run_is_open => Some((first, look)),
             (true, _) => Some((look, look)),
@@ -142,6 +147,9 @@ pub(super) struct OpenRow {
     pub records: BTreeSet<(Version, RowKey)>,
     /// When it is looked at next.
     pub next: Option<Instant>,
+    /// Looks up to this number began before the last new record was known, or before what was found has to be brought
+    /// anew: that a consumer got what they found says nothing of what it has now.
+    pub since: u64,
     /// Looks since the last new record.
     pub tries: u32,
     /// The latest look that counts, and what it found.
@@ -153,6 +161,7 @@ impl OpenRow {
     pub fn new(consumers: usize) -> Self {
         Self {
             records: BTreeSet::new(),
+            since: 0,
             next: None,
             tries: 0,
             latest: None,
@@ -164,10 +173,22 @@ impl OpenRow {
 /// How far one consumer is with one row.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConsumerRow {
-    /// What it was offered and has not answered for.
-    pub offered: Option<Sig>,
-    /// What it has.
-    pub delivered: Option<Sig>,
+    /// What it was offered and has not answered for, and which look found that.
+    pub offered: Option<(Sig, u64)>,
+    /// What it has, and which look found that.
+    pub delivered: Option<(Sig, u64)>,
+}
+
+impl ConsumerRow {
+    /// Whether it has this by a look after `since`.
+    pub fn has(&self, sig: &Sig, since: u64) -> bool {
+        self.delivered.as_ref().is_some_and(|(has, look)| has == sig && *look > since)
+    }
+
+    /// Whether this was offered to it by a look after `since`.
+    pub fn is_offered(&self, sig: &Sig, since: u64) -> bool {
+        self.offered.as_ref().is_some_and(|(offered, look)| offered == sig && *look > since)
+    }
 }
 
 /// What tells one finding from another: a version stands for one content.

@@ -1,0 +1,82 @@
+//! Bugs that the simulator plants, to see whether it would catch them.
+//!
+//! A test that cannot fail proves nothing, and a simulator is one large test. So each clause of the protocol can be broken
+//! here, one at a time and in one thread: where the code keeps the clause, it asks whether this very bug is planted. In
+//! a program that is built for use there are none: without the feature `planted-bugs`, which only this crate's own
+//! tests switch on, [`planted`] is a constant `false`, and what stands behind it is not compiled.
+
+use crate::closed_list;
+
+closed_list! {
+    /// A bug that can be planted. The remedies say which rule catches it.
+    pub enum Bug {
+        EndEarly = "end-early", "a record ends when anything was delivered, written or not", "R1";
+        LowestFirst = "lowest-first", "a record ends while a higher one of its row is open", "R1";
+        DeleteIsExact = "delete-is-exact", "the record of a delete ends at the first absent look", "R1";
+        LookBeforeWindow = "look-before-window", "a look that began within the window settles", "R1";
+        SupersededIsWritten = "superseded-is-written", "a newer row is taken for the announced one", "R2";
+        TombstoneIgnored = "tombstone-ignored", "a put whose row is absent is delivered as nothing, whatever the tombstone", "R2";
+        DeleteOfPresent = "delete-of-present", "a delete is delivered although its row still stands", "R3";
+        ReplaceBlindly = "replace-blindly", "a row is replaced without its ETag", "R4";
+        InsertBlindly = "insert-blindly", "a row is inserted over one that has come meanwhile", "R4";
+        NoLookAfterInsert = "no-look-after-insert", "no look at the tombstone after an insert", "R4";
+        NoLookAfterReplace = "no-look-after-replace", "no look at the tombstone after a replace", "R4";
+        NoLookAfterEqual = "no-look-after-equal", "no look at the tombstone of a row that stands there already", "R4";
+        OlderWins = "older-wins", "a newer row at the destination is replaced", "R4";
+        NoRaise = "no-raise", "a delete does not raise the destination's tombstone", "R5";
+        RemoveFirst = "remove-first", "a delete removes the row before it raises the tombstone", "R5";
+        RemoveBlindly = "remove-blindly", "a delete removes the row without its ETag", "R5";
+        NoAnnouncement = "no-announcement", "what the destination has newer is not announced in the own feed", "R6";
+        NoTakeOver = "no-take-over", "what the destination has newer is left there", "R6";
+        FutureApplied = "future-applied", "a version from the future is applied", "R7";
+        StaleLook = "stale-look", "a write goes out however old its look is", "R9";
+        NoLift = "no-lift", "a region's own older version is put back over what stands there", "R10";
+        NoLiftOfDeletes = "no-lift-of-deletes", "a region's own older delete is put back over what stands there", "R10";
+        EndBeforeApply = "end-before-apply", "what was offered counts as delivered", "the ledger";
+        FailedIsDone = "failed-is-done", "a failed transaction is taken for a success", "the lane";
+        UnknownIsDone = "unknown-is-done", "a lost reply is taken for a success", "the lane";
+        TransactionTorn = "transaction-torn", "a failed row takes the rest of its transaction with it as done", "the lane";
+        WrongEtag = "wrong-etag", "the ETag of what was read is remembered for what was brought", "the destination's memory";
+        EtagKept = "etag-kept", "a remembered ETag is trusted for ever: no read follows a refusal", "the destination's memory";
+        FirstPageOnly = "first-page-only", "a shard is thought to end with its first page", "the source";
+        CacheUnguarded = "cache-unguarded", "a cache is set without looking at the version it holds", "the cache's script";
+        CacheForgotten = "cache-forgotten", "a failed refresh of the cache is not tried again", "the cache's lane";
+        NotTold = "not-told", "what was delivered is not written to the applied log", "the applied log";
+        MessageFirst = "message-first", "a queue message is deleted before its record stands", "the queue's reader";
+        MalformedDropped = "malformed-dropped", "a malformed record is deleted instead of quarantined", "quarantine";
+        SyncedTooSoon = "synced-too-soon", "Last Sync Time passes announcements that are open", "Last Sync Time";
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug in this thread, or takes it out again.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether this bug is planted in this thread.
+    pub fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+mod switch {
+    use super::Bug;
+
+    /// Whether this bug is planted: never in a program that is built for use.
+    pub const fn planted(_: Bug) -> bool {
+        false
+    }
+}
+
+pub use switch::*;

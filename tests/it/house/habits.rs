@@ -51,10 +51,16 @@ fn ignored_tests(source: &Source) -> Vec<Finding> {
 /// In paused time a sleep costs nothing and is exact; elsewhere it is a guess. A benchmark may set a pace with it.
 fn real_sleeps(source: &Source) -> Vec<Finding> {
     let remedy = "a test may not sleep; wait for the condition with a deadline, or pause time (start_paused = true)";
-    find(source, remedy, |number, line| {
+    // Nothing in the simulator lives in real time.
+    let virtual_time = source.path.starts_with("tests/sim/");
+    find(source, remedy, move |number, line| {
         let code = &line.code;
         let sleeps = code.contains("sleep(") && !code.contains("fn ") && !code.trim_start().starts_with("use ");
-        line.test && sleeps && !source.path.starts_with("benches/") && !is_polling_or_paused(source, number)
+        line.test
+            && sleeps
+            && !virtual_time
+            && !source.path.starts_with("benches/")
+            && !is_polling_or_paused(source, number)
     })
     .collect()
 }

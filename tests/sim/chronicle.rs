@@ -1,0 +1,285 @@
+//! What happened, as nobody in the world can see it: every effect on every account, and a hash over all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tablerelay::model::{PartitionKey, Region, Row, RowBody, RowId, RowKey, TableName, Time};
+use tablerelay::runtime::Runtime;
+use tablerelay::stores::memory::Effect;
+use tablerelay::stores::{Condition, Operation};
+use tokio::time::Instant;
+
+use crate::kinds::{Counts, Kind};
+
+/// A row as it stood: its version, and what it says apart from that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stood {
+    pub version: String,
+    pub content: String,
+}
+
+/// What one effect was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touch {
+    /// The row was written.
+    Put(Stood),
+    /// The row was deleted; the version is that of the delete, as far as it is known.
+    Deleted(String),
+    /// A delete found no row.
+    NothingToDelete(String),
+    /// A write was refused, with its code.
+    Refused(String),
+    /// The tombstone was raised.
+    Tombstone(String),
+    /// A record was inserted.
+    Announced { version: String, delete: bool },
+    /// A record was deleted.
+    Ended(String),
+}
+
+/// One effect on one row.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub at: Duration,
+    /// The account's clock.
+    pub server: Time,
+    pub region: usize,
+    pub line: Arc<str>,
+    pub touch: Touch,
+}
+
+impl Event {
+    pub fn by_writer(&self) -> bool {
+        self.line.contains("writer")
+    }
+}
+
+/// Something that happened to no single row.
+#[derive(Debug, Clone)]
+pub struct Note {
+    pub at: Duration,
+    pub text: String,
+}
+
+#[derive(Default)]
+pub struct Book {
+    pub names: Vec<String>,
+    pub rows: BTreeMap<RowId, Vec<Event>>,
+    pub notes: Vec<Note>,
+    /// What stands now: per region, tombstone and row.
+    pub tombs: BTreeMap<(usize, RowId), String>,
+    /// The highest version that a region ever held of a row, as row or tombstone.
+    pub highest: BTreeMap<(usize, RowId), String>,
+    /// The versions of deletes that are told by queue, before they are done.
+    pub queued_deletes: BTreeMap<(usize, RowId), String>,
+    /// What every version of a row says.
+    pub contents: BTreeMap<(RowId, String), BTreeSet<String>>,
+    pub violations: Vec<String>,
+    pub counts: Counts,
+    hash: u64,
+    pub effects: u64,
+    /// How far ahead of the account's clock a version may stand that a daemon writes.
+    pub skew: Duration,
+}
+
+/// The chronicle of one history. Clones share it.
+#[derive(Clone)]
+pub struct Chronicle {
+    book: Arc<Mutex<Book>>,
+    start: Instant,
+}
+
+impl Chronicle {
+    pub fn new(names: Vec<String>, runtime: &Runtime, skew: Duration) -> Self {
+        let book = Book { names, hash: 0xcbf2_9ce4_8422_2325, skew, ..Book::default() };
+        Self { book: Arc::new(Mutex::new(book)), start: runtime.instant() }
+    }
+
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// A fault fired.
+    pub fn count(&self, kind: Kind) {
+        *self.book().counts.entry(kind).or_default() += 1;
+    }
+
+    /// A fault fired that is worth a line in every story.
+    pub fn fault(&self, kind: Kind, text: &str) {
+        self.count(kind);
+        self.note(&format!("{}: {text}", kind.name()));
+    }
+
+    pub fn note(&self, text: &str) {
+        let at = self.elapsed();
+        let mut book = self.book();
+        book.mix(at, text);
+        book.notes.push(Note { at, text: text.to_owned() });
+    }
+
+    /// A part of the trace that is hashed and not kept.
+    pub fn trace(&self, text: impl fmt::Display) {
+        let at = self.elapsed();
+        self.book().mix(at, text);
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.book().hash
+    }
+
+    /// An account was written, or refused to be.
+    pub fn take(&self, region: usize, name: &Region, effect: &Effect<'_>) {
+        let at = self.elapsed();
+        let mut book = self.book();
+        book.effects += 1;
+        if effect.after.is_err() && effect.index > 0 {
+            *book.counts.entry(Kind::TornTransaction).or_default() += 1;
+        }
+        let key = format_args!(
+            "{} {} {}/{} {}",
+            effect.line,
+            effect.table,
+            effect.operation.partition(),
+            effect.operation.row(),
+            effect.after.map_or_else(
+                |error| error.code.clone(),
+                |row| row.map(|row| row.body.json().to_string()).unwrap_or_default()
+            )
+        );
+        book.mix(at, key);
+        // The time that the account itself says it was, where it says one.
+        let server = effect.after.ok().flatten().map_or(effect.at, |row| row.timestamp);
+        let event = |touch| Event { at, server, region, line: Arc::from(effect.line), touch };
+        match effect.table.as_str() {
+            "RelayFeed" => book.feed(effect, event),
+            table if table.starts_with("Relay") => {}
+            _ => book.row(region, name, effect, event),
+        }
+    }
+}
+
+impl Book {
+    fn mix(&mut self, at: Duration, text: impl fmt::Display) {
+        struct Fnv<'a>(&'a mut u64);
+        impl fmt::Write for Fnv<'_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for byte in text.bytes() {
+                    *self.0 = (*self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+                Ok(())
+            }
+        }
+        use fmt::Write;
+        let _ = writeln!(Fnv(&mut self.hash), "{} {text}", at.as_nanos());
+    }
+
+    fn row(&mut self, region: usize, name: &Region, effect: &Effect<'_>, event: impl Fn(Touch) -> Event) {
+        let operation = effect.operation;
+        let id = RowId::new(effect.table.clone(), operation.partition().clone(), operation.row().clone());
+        let deletes = matches!(operation, Operation::Delete { .. });
+        let deleted = || {
+            let queued = self.queued_deletes.get(&(region, id.clone()));
+            let tomb = self.tombs.get(&(region, id.clone()));
+            queued.max(tomb).cloned().unwrap_or_default()
+        };
+        let touch = match effect.after {
+            Ok(Some(row)) => Touch::Put(stood(row, name)),
+            Ok(None) => Touch::Deleted(deleted()),
+            Err(error) if deletes && error.status == Some(404) => Touch::NothingToDelete(deleted()),
+            Err(error) => {
+                if deletes {
+                    *self.counts.entry(Kind::RefusedDelete).or_default() += 1;
+                }
+                Touch::Refused(format!("{} {}", operation_name(operation), error.code))
+            }
+        };
+        let event = event(touch);
+        self.check_row(&id, name, effect, &event);
+        if let Touch::Put(stood) = &event.touch {
+            self.raise_highest(region, &id, &stood.version);
+            self.contents.entry((id.clone(), stood.version.clone())).or_default().insert(stood.content.clone());
+        }
+        self.rows.entry(id).or_default().push(event);
+    }
+
+    fn feed(&mut self, effect: &Effect<'_>, event: impl Fn(Touch) -> Event) {
+        let body = match (effect.after, effect.before) {
+            (Ok(Some(row)), _) => &row.body,
+            (Ok(None), Some(row)) => &row.body,
+            _ => return,
+        };
+        let gone = matches!(effect.after, Ok(None));
+        let text = |name| body.string(name).unwrap_or_default();
+        let Ok(table) = TableName::new(&text("Table")) else { return };
+        let partition = PartitionKey::from(text("Partition").as_str());
+        let version = text("Version");
+        let id = |row: &str| RowId::new(table.clone(), partition.clone(), RowKey::from(row));
+        if body.row().as_str().starts_with("t:") {
+            let id = id(&text("Row"));
+            let event = event(Touch::Tombstone(version.clone()));
+            self.check_tombstone(&id, &event, gone);
+            self.raise_highest(event.region, &id, &version);
+            self.tombs.insert((event.region, id.clone()), version);
+            return self.rows.entry(id).or_default().push(event);
+        }
+        for (property, delete) in [("Puts", false), ("Deletes", true)] {
+            let rows: Vec<String> = serde_json::from_str(&text(property)).unwrap_or_default();
+            for row in rows {
+                let version = version.clone();
+                let touch = if gone { Touch::Ended(version) } else { Touch::Announced { version, delete } };
+                self.rows.entry(id(&row)).or_default().push(event(touch));
+            }
+        }
+    }
+
+    fn raise_highest(&mut self, region: usize, id: &RowId, version: &str) {
+        let highest = self.highest.entry((region, id.clone())).or_default();
+        if highest.as_str() < version {
+            *highest = version.to_owned();
+        }
+    }
+
+    pub fn violate(&mut self, id: &RowId, what: String) {
+        self.violations.push(format!("{id}: {what}"));
+    }
+}
+
+fn operation_name(operation: &Operation) -> &'static str {
+    match operation {
+        Operation::Insert(_) => "insert",
+        Operation::InsertOrReplace(_) => "insert-or-replace",
+        Operation::InsertOrMerge(_) => "insert-or-merge",
+        Operation::Replace(_, Condition::Matches(_)) => "replace on its ETag",
+        Operation::Replace(_, Condition::Present) => "replace",
+        Operation::Merge(..) => "merge",
+        Operation::Delete { condition: Condition::Matches(_), .. } => "delete on its ETag",
+        Operation::Delete { .. } => "delete",
+    }
+}
+
+/// A row as it stands, by an eye of our own.
+pub fn stood(row: &Row, region: &Region) -> Stood {
+    let version = row.body.string("RelayVersion").filter(|text| is_version(text));
+    let version = version.unwrap_or_else(|| format!("{}@{region}.00000000", row.timestamp));
+    Stood { version, content: content(&row.body) }
+}
+
+fn is_version(text: &str) -> bool {
+    let parts = text.split_once('@').and_then(|(time, by)| Some((time, by.split_once('.')?)));
+    parts.is_some_and(|(time, (_, writer))| time.len() == 28 && time.ends_with('Z') && writer.len() == 8)
+}
+
+/// What a row says apart from its version.
+pub fn content(body: &RowBody) -> String {
+    let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(body.json()).unwrap_or_default();
+    let own = all.into_iter().filter(|(name, _)| {
+        !(name.starts_with("RelayVersion") || name.starts_with("Timestamp") || name.starts_with("odata."))
+    });
+    own.map(|(name, value)| format!("{name}={value} ")).collect()
+}

@@ -1,0 +1,259 @@
+//! The writers of a world: they keep to the protocol, their clocks are off, they crash; what they were told is remembered.
+
+mod raw;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tablerelay::model::{RowBody, RowId, RowKey, Version};
+use tablerelay::runtime::Runtime;
+use tablerelay::stores::{Condition, Operation, RegionStore};
+use tablerelay::writer::{WriteError, Writer, WriterOptions};
+use tokio::task::JoinSet;
+
+use crate::chronicle::Chronicle;
+use crate::dice::Dice;
+use crate::kinds::Kind;
+use crate::world::World;
+
+/// A write that was acknowledged.
+#[derive(Debug, Clone)]
+pub struct Ack {
+    pub region: usize,
+    pub id: RowId,
+    pub version: Version,
+    pub delete: bool,
+}
+
+/// What the writers know at the end.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub acks: Vec<Ack>,
+    /// What was put into the feed or the queue that nobody can read: a part of its text.
+    pub malformed: Vec<String>,
+}
+
+/// A writer and its clock.
+struct Author {
+    region: usize,
+    clock: Runtime,
+    writer: Writer,
+    /// The same lines without a writer, for programs of their own.
+    store: RegionStore,
+}
+
+/// All writers.
+pub struct Crowd {
+    authors: Vec<Arc<Author>>,
+    told: Arc<Mutex<Told>>,
+    at_work: JoinSet<()>,
+    window: Duration,
+    dice: Dice,
+    chronicle: Chronicle,
+    drift: Vec<i64>,
+}
+
+/// What an author does, and with what.
+#[derive(Clone)]
+struct Work {
+    author: Arc<Author>,
+    told: Arc<Mutex<Told>>,
+    dice: Dice,
+    chronicle: Chronicle,
+    window: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Put,
+    Insert,
+    Replace,
+    Merge,
+    InsertOrMerge,
+    Delete,
+    DeleteRead,
+    Transaction,
+    Raw(raw::Deed),
+}
+
+impl Crowd {
+    pub fn new(world: &World) -> Self {
+        let mut authors = Vec::new();
+        for region in (0..world.places.len()).filter(|region| world.shape.writes(*region)) {
+            let whole = world.dice.skew(world.shape.regions_skew);
+            for number in 0..2 {
+                let clock = world.runtime.skewed(whole + world.dice.skew(world.shape.writers_skew));
+                let who = format!("{}.writer{number}", world.places[region].name);
+                let store = world.lines(&who, region, region, false);
+                let options = WriterOptions {
+                    settle_window: world.shape.window,
+                    max_clock_skew: world.shape.skew,
+                    look_at_tombstones: world.dice.chance(700),
+                };
+                let writer = Writer::new(store.clone(), options, clock.clone());
+                authors.push(Arc::new(Author { region, clock, writer, store }));
+            }
+        }
+        if !world.shape.writers_skew.is_zero() || !world.shape.regions_skew.is_zero() {
+            world.chronicle.count(Kind::WriterSkew);
+        }
+        let drifts = world.shape.may(Kind::WriterDrift);
+        let drift = authors.iter().map(|_| if drifts { world.dice.skew(Duration::from_millis(40)) } else { 0 });
+        let drift = drift.collect();
+        Self {
+            authors,
+            told: Arc::default(),
+            at_work: JoinSet::new(),
+            window: world.shape.window,
+            dice: world.dice.clone(),
+            chronicle: world.chronicle.clone(),
+            drift,
+        }
+    }
+
+    /// Somebody begins something.
+    pub fn act(&mut self, world: &World) {
+        let author = self.authors[self.dice.below(self.authors.len())].clone();
+        let (id, deed) = (world.some_row(), self.deed(world));
+        let work = Work {
+            author: author.clone(),
+            told: self.told.clone(),
+            dice: self.dice.clone(),
+            chronicle: self.chronicle.clone(),
+            window: self.window,
+        };
+        // Who tells by queue and crashes before it has told is not promised anything.
+        let queued = matches!(deed, Deed::Raw(raw::Deed::QueuedPut | raw::Deed::QueuedDelete));
+        let crash = (!queued && world.shape.may(Kind::WriterCrash) && self.dice.chance(150))
+            .then(|| self.dice.time(self.window / 8));
+        self.at_work.spawn(async move {
+            let (chronicle, who) = (work.chronicle.clone(), author.writer.id());
+            match crash {
+                None => work.perform(deed, id).await,
+                Some(after) => {
+                    let crashed = tokio::time::timeout(after, work.perform(deed, id.clone())).await.is_err();
+                    if crashed {
+                        chronicle.fault(Kind::WriterCrash, &format!("writer {who} in mid-{deed:?} of {id}"));
+                    }
+                }
+            }
+        });
+        while self.at_work.try_join_next().is_some() {}
+    }
+
+    fn deed(&self, world: &World) -> Deed {
+        let shape = &world.shape;
+        let mut deeds = vec![Deed::Put, Deed::Put, Deed::Put, Deed::Insert, Deed::Replace, Deed::Merge];
+        deeds.extend([Deed::InsertOrMerge, Deed::Transaction, Deed::Raw(raw::Deed::Put), Deed::Raw(raw::Deed::Put)]);
+        for _ in 0..shape.deletes {
+            deeds.extend([Deed::Delete, Deed::DeleteRead, Deed::Raw(raw::Deed::Delete)]);
+        }
+        let raws = [
+            (shape.may(Kind::BlindRepeat), raw::Deed::PutTwice),
+            (shape.unversioned, raw::Deed::Unversioned),
+            (shape.future, raw::Deed::Future),
+            (shape.queue, raw::Deed::QueuedPut),
+            (shape.queue && shape.deletes > 0, raw::Deed::QueuedDelete),
+            (shape.may(Kind::MalformedRecord), raw::Deed::MalformedRecord),
+            (shape.may(Kind::MalformedMessage), raw::Deed::MalformedMessage),
+            (shape.may(Kind::RefusedDelete), raw::Deed::RefusedDelete),
+        ];
+        deeds.extend(raws.into_iter().filter(|(may, _)| *may).map(|(_, deed)| Deed::Raw(deed)));
+        self.dice.pick(&deeds)
+    }
+
+    /// Clocks run wrong, a little more with every step.
+    pub fn drift(&self) {
+        for (author, drift) in self.authors.iter().zip(&self.drift).filter(|(_, drift)| **drift != 0) {
+            author.clock.step(*drift);
+            self.chronicle.count(Kind::WriterDrift);
+        }
+    }
+
+    /// One writer's clock is put forward or back.
+    pub fn jump(&self, most: Duration) {
+        let (at, ticks) = (self.dice.below(self.authors.len()), self.dice.skew(most));
+        self.authors[at].clock.step(ticks);
+        let who = self.authors[at].writer.id();
+        self.chronicle.fault(Kind::WriterJump, &format!("clock of writer {who} by {} ms", ticks / 10_000));
+    }
+
+    /// Waits until the last writer is done.
+    pub async fn finish(&mut self) {
+        while self.at_work.join_next().await.is_some() {}
+    }
+
+    pub fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Work {
+    async fn perform(&self, deed: Deed, id: RowId) {
+        let value = format!("{:?} {}", deed, self.dice.below(1_000_000));
+        let body = RowBody::builder(&id.partition, &id.row).string("Value", &value).finish();
+        let writer = &self.author.writer;
+        let (table, present) = (&id.table, Condition::Present);
+        let result = match deed {
+            Deed::Raw(deed) => return self.raw(deed, id).await,
+            Deed::Put => writer.insert_or_replace(table, &body, None).await,
+            Deed::Insert => writer.insert(table, &body, None).await,
+            Deed::Merge | Deed::InsertOrMerge => {
+                let name = format!("Merged{}", self.dice.below(3));
+                let part = RowBody::builder(&id.partition, &id.row).string(&name, &value).finish();
+                match deed {
+                    Deed::Merge => writer.merge(table, &part, present, None).await,
+                    _ => writer.insert_or_merge(table, &part, None).await,
+                }
+            }
+            Deed::Delete => writer.delete(table, &id.partition, &id.row, present, None).await,
+            Deed::Replace | Deed::DeleteRead => {
+                let tables = self.author.store.holding(table, &id.partition);
+                let Ok(Some(row)) = tables.get(table, &id.partition, &id.row).await else { return };
+                let (over, etag) = (row.version(self.author.store.region()), Condition::Matches(row.etag));
+                match deed {
+                    Deed::Replace => writer.replace(table, &body, etag, Some(&over)).await,
+                    _ => writer.delete(table, &id.partition, &id.row, etag, Some(&over)).await,
+                }
+            }
+            Deed::Transaction => return self.transaction(id, &value).await,
+        };
+        self.tell(&[(id, matches!(deed, Deed::Delete | Deed::DeleteRead))], result);
+    }
+
+    /// Several rows of one partition: some put, some deleted where they are there.
+    async fn transaction(&self, id: RowId, value: &str) {
+        let mut rows = vec![id.row.clone()];
+        rows.extend((0..1 + self.dice.below(3)).map(|n| RowKey::from(format!("together{n}").as_str())));
+        let tables = self.author.store.holding(&id.table, &id.partition);
+        let (mut operations, mut deeds) = (Vec::new(), Vec::new());
+        for row in rows {
+            let there = match self.dice.chance(300) {
+                true => tables.get(&id.table, &id.partition, &row).await.ok().flatten(),
+                false => None,
+            };
+            deeds.push((RowId::new(id.table.clone(), id.partition.clone(), row.clone()), there.is_some()));
+            operations.push(match there {
+                Some(found) => {
+                    let (partition, condition) = (id.partition.clone(), Condition::Matches(found.etag));
+                    Operation::Delete { partition, row, condition }
+                }
+                None => {
+                    let body = RowBody::builder(&id.partition, &row).string("Value", value).finish();
+                    Operation::InsertOrReplace(body)
+                }
+            });
+        }
+        let result = self.author.writer.transaction(&id.table, &id.partition, operations, None).await;
+        self.tell(&deeds, result);
+    }
+
+    fn tell(&self, deeds: &[(RowId, bool)], result: Result<tablerelay::writer::Written, WriteError>) {
+        let Ok(written) = result else { return };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, delete) in deeds {
+            let (id, version, region) = (id.clone(), written.version.clone(), self.author.region);
+            told.acks.push(Ack { region, id, version, delete: *delete });
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The daemons of a world: the tasks of the program, on lines of their own.
+
+use std::sync::Arc;
+
+use tablerelay::cache::KeyTemplate;
+use tablerelay::daemon::{DaemonError, SHUTDOWN_DEADLINE, Tasks, start_line};
+use tablerelay::replicator::{CacheSetup, Setup, StatusBoard};
+use tablerelay::runtime::Runtime;
+use tablerelay::topology::TableFilter;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::World;
+
+pub struct Daemon {
+    pub region: usize,
+    pub who: Arc<str>,
+    pub board: Arc<StatusBoard>,
+    pub clock: Runtime,
+    stop: CancellationToken,
+    ending: JoinHandle<Result<(), DaemonError>>,
+}
+
+/// All daemons that run.
+#[derive(Default)]
+pub struct Fleet {
+    pub daemons: Vec<Daemon>,
+    started: usize,
+    /// Until when somebody stalls.
+    pub stalled_until: Option<tokio::time::Instant>,
+    stopping: Vec<(Arc<str>, JoinHandle<Result<(), DaemonError>>)>,
+}
+
+impl Fleet {
+    pub fn start(&mut self, world: &World, region: usize) {
+        self.started += 1;
+        let who: Arc<str> = format!("{}.daemon{}", world.places[region].name, self.started).into();
+        let clock = world.runtime.skewed(world.dice.skew(world.shape.writers_skew));
+        let others = (0..world.places.len()).filter(|other| *other != region);
+        let cache = CacheSetup { cache: world.places[region].cache.clone(), keys: KeyTemplate::default() };
+        let setup = Setup {
+            local: world.lines(&who, region, region, true),
+            destinations: others.map(|other| world.lines(&who, region, other, true)).collect(),
+            cache: Some(cache),
+            tables: TableFilter::Every,
+            settings: world.settings.clone(),
+            runtime: clock.clone(),
+        };
+        let mut tasks = Tasks::new();
+        let stop = tasks.stop().clone();
+        let board = start_line(&mut tasks, setup, &clock);
+        world.chronicle.note(&format!("{who} starts"));
+        #[expect(clippy::disallowed_methods, reason = "the world is the supervisor of its daemons")]
+        let ending = tokio::spawn(tasks.supervise(SHUTDOWN_DEADLINE));
+        self.daemons.push(Daemon { region, who, board, clock, stop, ending });
+    }
+
+    /// One dies where it stands.
+    pub fn kill(&mut self, at: usize) -> usize {
+        let daemon = self.daemons.remove(at);
+        daemon.ending.abort();
+        daemon.region
+    }
+
+    /// One is asked to end.
+    pub fn stop(&mut self, at: usize) -> usize {
+        let daemon = self.daemons.remove(at);
+        daemon.stop.cancel();
+        self.stopping.push((daemon.who, daemon.ending));
+        daemon.region
+    }
+
+    pub fn of(&self, region: usize) -> usize {
+        self.daemons.iter().filter(|daemon| daemon.region == region).count()
+    }
+
+    /// Daemons that ended although nobody asked them to, or not in time.
+    pub fn deaths(&mut self) -> Vec<String> {
+        let running = self.daemons.iter().filter(|daemon| daemon.ending.is_finished());
+        let mut deaths: Vec<String> = running.map(|daemon| format!("{} died", daemon.who)).collect();
+        for (who, ending) in self.stopping.extract_if(.., |(_, ending)| ending.is_finished()) {
+            match futures::FutureExt::now_or_never(ending) {
+                Some(Ok(Ok(()))) => {}
+                other => deaths.push(format!("{who} did not end well: {other:?}")),
+            }
+        }
+        deaths
+    }
+}

@@ -1,0 +1,168 @@
+//! One history: a world, its writers and daemons, trouble, peace, and the judgement.
+
+use std::time::Duration;
+
+use tablerelay::planted::{Bug, plant};
+
+use crate::chronicle::Chronicle;
+use crate::crowd::Crowd;
+use crate::daemons::Fleet;
+use crate::kinds::{Counts, Kind};
+use crate::oracle::{Broken, Watch, end};
+use crate::troubles;
+use crate::world::World;
+
+/// How long everything may take to be in place once faults have stopped: the last version from the future, its release
+/// from quarantine, and a few windows.
+fn patience(world: &World) -> Duration {
+    Duration::from_secs(90) + world.shape.window * 8
+}
+
+/// Seconds that nothing must be left to do: longer than a daemon's longest pause after a failure, so that a cache that was
+/// cut off has been refreshed from what came in.
+const QUIET: u32 = 13;
+
+/// How a history ended.
+pub struct Ended {
+    pub seed: u64,
+    pub broken: Option<Broken>,
+    pub chronicle: Chronicle,
+    pub lasted: Duration,
+    pub changes: u64,
+    /// From the end of the faults until nothing was left to do.
+    pub converged: Duration,
+    pub shape: String,
+}
+
+impl Ended {
+    pub fn counts(&self) -> Counts {
+        self.chronicle.book().counts.clone()
+    }
+}
+
+/// Runs the history of a seed in this thread, with a bug planted or without.
+pub fn run(seed: u64, bug: Option<Bug>) -> Ended {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    // A runtime without I/O needs nothing that could be missing.
+    let runtime = runtime.expect("a runtime of one thread");
+    plant(bug);
+    let ended = runtime.block_on(live(seed));
+    drop(runtime);
+    plant(None);
+    ended
+}
+
+async fn live(seed: u64) -> Ended {
+    let world = World::new(seed).await;
+    let mut fleet = Fleet::default();
+    for region in 0..world.places.len() {
+        fleet.start(&world, region);
+        if world.shape.pairs && world.dice.chance(400) {
+            world.chronicle.count(Kind::TwoDaemons);
+            fleet.start(&world, region);
+        }
+    }
+    let mut crowd = Crowd::new(&world);
+    let mut flushed = vec![false; world.places.len()];
+    let mut watch = Watch::default();
+    let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushed, &mut watch).await.err();
+    let mut converged = Duration::ZERO;
+    if broken.is_none() {
+        match peace(&world, &mut fleet, &mut crowd, &mut watch).await {
+            Ok(took) => converged = took,
+            Err(why) => broken = Some(why),
+        }
+    }
+    if broken.is_none() {
+        broken = end::check(&world, &crowd.told(), &flushed).err();
+    }
+    let lasted = world.chronicle.elapsed();
+    let mut book = world.chronicle.book();
+    let changes = book.rows.values().flatten().filter(|event| event.by_writer()).count() as u64;
+    note_disagreements(&mut book);
+    drop(book);
+    let shape = format!("{:?}", world.shape);
+    Ended { seed, broken, chronicle: world.chronicle.clone(), lasted, changes, converged, shape }
+}
+
+async fn trouble(
+    world: &World,
+    fleet: &mut Fleet,
+    crowd: &mut Crowd,
+    flushed: &mut [bool],
+    watch: &mut Watch,
+) -> Result<(), Broken> {
+    for _ in 0..world.shape.steps {
+        crowd.act(world);
+        crowd.drift();
+        if world.dice.chance(world.shape.trouble) {
+            let before = flushed.to_vec();
+            troubles::brew(world, fleet, crowd, flushed);
+            for region in 0..flushed.len() {
+                if flushed[region] && (!before[region] || world.places[region].cache.is_empty()) {
+                    watch.flushed(region);
+                }
+            }
+        }
+        let pause = if world.dice.chance(30) { world.shape.window * 2 } else { world.shape.pause };
+        tokio::time::sleep(world.dice.time(pause)).await;
+        watch.step(world, fleet)?;
+    }
+    Ok(())
+}
+
+/// The faults stop, the last writers end, and everything has its time. Returns how long it took.
+async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut Watch) -> Result<Duration, Broken> {
+    world.sky.clear();
+    world.chronicle.note("the faults stop");
+    crowd.finish().await;
+    // Who stalls comes back by itself, and what it does then belongs to the faults.
+    if let Some(until) = fleet.stalled_until.take() {
+        tokio::time::sleep_until(until).await;
+    }
+    let since = world.runtime.instant();
+    let mut quiet = 0;
+    loop {
+        watch.step(world, fleet)?;
+        let left: Vec<String> = (0..world.places.len()).flat_map(|region| world.left(region)).collect();
+        // A version from the future comes out of quarantine later, so quiet has to last a while.
+        let waiting = (0..world.places.len()).any(|region| {
+            let entries = world.system(region, tablerelay::model::SystemTable::Quarantine);
+            entries.iter().any(|entry| !entry.body.json().contains("broken") && !entry.body.json().contains("garbled"))
+        });
+        quiet = if left.is_empty() && !waiting { quiet + 1 } else { 0 };
+        let took = since.elapsed();
+        if quiet >= QUIET {
+            return Ok(took);
+        }
+        if took > patience(world) {
+            let text = format!("{left:?} left after {took:?} without faults, quarantine holds versions: {waiting}");
+            return Err(Broken::new("everything ends in time", None, text));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Faults that nobody makes happen, but that the writers of a history run into.
+fn note_disagreements(book: &mut crate::chronicle::Book) {
+    use crate::chronicle::Touch;
+    let (mut own, mut contended) = (0, 0);
+    for events in book.rows.values() {
+        let puts: Vec<_> = events.iter().filter(|event| event.by_writer()).collect();
+        let regions: std::collections::BTreeSet<_> = puts.iter().map(|event| event.region).collect();
+        contended += u64::from(regions.len() > 1);
+        for region in regions {
+            let versions = puts.iter().filter(|event| event.region == region).filter_map(|event| match &event.touch {
+                Touch::Put(stood) => Some(&stood.version),
+                _ => None,
+            });
+            let versions: Vec<_> = versions.collect();
+            own += versions.windows(2).filter(|pair| pair[0] > pair[1]).count() as u64;
+        }
+    }
+    for (kind, count) in [(Kind::OwnDisagreement, own), (Kind::Contention, contended)] {
+        if count > 0 {
+            *book.counts.entry(kind).or_default() += count;
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What must be true at the end: once faults have stopped, writers are done, and everything had its time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tablerelay::cache::KeyTemplate;
+use tablerelay::model::{RowId, SystemTable};
+
+use super::Broken;
+use crate::chronicle::{Book, Event, Stood, Touch, stood};
+use crate::crowd::Told;
+use crate::world::World;
+
+type Standing = BTreeMap<RowId, Stood>;
+
+/// What writers of one region left of a row, by the order of its store.
+struct Last<'a> {
+    version: &'a str,
+    /// Its place in the row's story.
+    at: usize,
+    /// Nothing where it was deleted.
+    content: Option<&'a str>,
+}
+
+pub fn check(world: &World, told: &Told, flushed: &[bool]) -> Result<(), Broken> {
+    let standing = all_are_equal(world)?;
+    let book = world.chronicle.book();
+    for id in book.rows.keys() {
+        nothing_is_lost(world, &book, id, standing.get(id))?;
+    }
+    nothing_stands_below_an_older_tombstone(world, &book, &standing)?;
+    acknowledged_is_written(&book, told)?;
+    drop(book);
+    caches_are_equal(world, &standing, flushed)?;
+    quarantine_names_what_nobody_can_read(world, told)
+}
+
+fn all_are_equal(world: &World) -> Result<Standing, Broken> {
+    let of = |region: usize| -> Standing {
+        let name = &world.places[region].name;
+        world.rows(region).into_iter().map(|(id, row)| (id, stood(&row, name))).collect()
+    };
+    let all: Vec<Standing> = (0..world.places.len()).map(of).collect();
+    let ids: BTreeSet<&RowId> = all.iter().flat_map(|rows| rows.keys()).collect();
+    for id in ids {
+        if let Some(other) = all.iter().position(|rows| rows.get(id) != all[0].get(id)) {
+            let (one, two) = (&world.places[0].name, &world.places[other].name);
+            let text = format!("{one} has {:?}, {two} has {:?}", all[0].get(id), all[other].get(id));
+            return Err(Broken::new("every region is equal", Some(id), text));
+        }
+    }
+    Ok(all.into_iter().next().unwrap_or_default())
+}
+
+/// Of every region, what its writers left last stands everywhere, or something of a higher version does; and nothing
+/// stands that no region's writers left last, so what was deleted or overwritten does not come back.
+fn nothing_is_lost(world: &World, book: &Book, id: &RowId, end: Option<&Stood>) -> Result<(), Broken> {
+    let lasts: Vec<(usize, Last<'_>)> =
+        (0..world.places.len()).filter_map(|region| Some((region, last(book, region, id)?))).collect();
+    if lasts.is_empty() {
+        return Ok(());
+    }
+    let tombs = (0..world.places.len()).filter_map(|region| book.tombs.get(&(region, id.clone())));
+    let deleted = tombs.max().map_or("", String::as_str);
+    let version = end.map_or(deleted, |end| end.version.as_str());
+    let content = end.map(|end| end.content.as_str());
+    for (region, last) in &lasts {
+        own_order_is_kept(world, book, id, (*region, last), content)?;
+        if last.content != content && last.version > version {
+            let text =
+                format!("{:?} of version {} was left, and {version} stands: {content:?}", last.content, last.version);
+            return Err(Broken::new("no acknowledged write is lost", Some(id), text));
+        }
+    }
+    let somebody_deleted = !deleted.is_empty();
+    // R10 stamps what stands in a region with a version of that region, wherever it was written.
+    let first = book.rows[id].iter().find(|event| matches!(&event.touch, Touch::Put(put) if put.version == version));
+    let lifted = first.is_some_and(|event| !event.by_writer());
+    if !lasts.iter().any(|(_, last)| last.content == content) && !(content.is_none() && somebody_deleted) && !lifted {
+        let text = format!("{content:?} stands at {version}, which no region's writers left last");
+        return Err(Broken::new("nothing that was overwritten or deleted comes back", Some(id), text));
+    }
+    Ok(())
+}
+
+/// What a region's writers left last gives way to other regions alone: not to a delete that its own store had overruled by
+/// then (R10).
+fn own_order_is_kept(
+    world: &World,
+    book: &Book,
+    id: &RowId,
+    (region, last): (usize, &Last<'_>),
+    content: Option<&str>,
+) -> Result<(), Broken> {
+    let own = format!("@{}.", world.places[region].name);
+    let (Some(_), None) = (last.content, content) else { return Ok(()) };
+    // It was put and is deleted: by whom?
+    let events = &book.rows[id];
+    let carried_out = |version: &str| {
+        let mut before = events.iter().take(last.at).filter(|event| event.region == region && event.by_writer());
+        before.any(|event| match &event.touch {
+            Touch::Deleted(deleted) | Touch::NothingToDelete(deleted) => deleted == version,
+            _ => false,
+        })
+    };
+    let overruled = |event: &Event| match &event.touch {
+        Touch::Tombstone(version) if version.as_str() > last.version => {
+            Some(version.contains(&own) && carried_out(version))
+        }
+        _ => None,
+    };
+    // What another region wrote later stood there in between: the delete stands above that.
+    let mut after = events.iter().skip(last.at + 1).filter(|event| event.region == region && !event.by_writer());
+    if after.any(|event| matches!(&event.touch, Touch::Put(put) if Some(put.content.as_str()) != last.content)) {
+        return Ok(());
+    }
+    let above: Vec<bool> = events.iter().filter_map(overruled).collect();
+    let queued = book.queued_deletes.keys().any(|(_, row)| row == id);
+    if !above.is_empty() && above.iter().all(|overruled| *overruled) && !queued {
+        let text = format!("{:?} was put over a delete of {} and is deleted", last.content, world.places[region].name);
+        return Err(Broken::new("a region's own order is kept", Some(id), text));
+    }
+    Ok(())
+}
+
+/// R4's looks: where a daemon brought a row to a region after a higher tombstone was raised there, the row went again.
+fn nothing_stands_below_an_older_tombstone(world: &World, book: &Book, standing: &Standing) -> Result<(), Broken> {
+    for (id, stood) in standing {
+        for (region, place) in world.places.iter().enumerate() {
+            let Some(tomb) = book.tombs.get(&(region, id.clone())).filter(|tomb| **tomb > stood.version) else {
+                continue;
+            };
+            let here: Vec<&Event> = book.rows[id].iter().filter(|event| event.region == region).collect();
+            let raised =
+                here.iter().position(|event| matches!(&event.touch, Touch::Tombstone(version) if version == tomb));
+            let brought = here.iter().rposition(|event| matches!(&event.touch, Touch::Put(put) if put == stood));
+            // What stands in its own region at a lower version than a delete of it was put over that by its store (R10).
+            let own = stood.version.contains(&format!("@{}.", place.name));
+            let by_daemon = !own && brought.is_some_and(|at| !here[at].by_writer());
+            if by_daemon && raised < brought {
+                let text = format!("{} was brought to {} below its tombstone {tomb}", stood.version, place.name);
+                return Err(Broken::new("a row below a newer tombstone is taken out again", Some(id), text));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn last<'a>(book: &'a Book, region: usize, id: &RowId) -> Option<Last<'a>> {
+    let events = book.rows[id].iter().enumerate().rev();
+    let events = events.filter(|(_, event)| event.region == region && event.by_writer());
+    let left = |(at, event): (usize, &'a Event)| match &event.touch {
+        Touch::Put(stood) => Some(Last { version: &stood.version, at, content: Some(&stood.content) }),
+        Touch::Deleted(version) | Touch::NothingToDelete(version) => Some(Last { version, at, content: None }),
+        _ => None,
+    };
+    events.into_iter().find_map(left)
+}
+
+/// A writer that was told so did write.
+fn acknowledged_is_written(book: &Book, told: &Told) -> Result<(), Broken> {
+    for ack in told.acks.iter().filter(|ack| !ack.delete) {
+        let events = book.rows.get(&ack.id).into_iter().flatten().filter(|event| event.region == ack.region);
+        let written = events.into_iter().any(|event| match &event.touch {
+            Touch::Put(stood) => stood.version == ack.version.as_str(),
+            _ => false,
+        });
+        if !written {
+            let text = format!("{} was acknowledged and never written", ack.version);
+            return Err(Broken::new("acknowledged is written", Some(&ack.id), text));
+        }
+    }
+    Ok(())
+}
+
+/// A cache holds what its region holds, and nothing else; after a flush it may hold less.
+fn caches_are_equal(world: &World, standing: &Standing, flushed: &[bool]) -> Result<(), Broken> {
+    let keys = KeyTemplate::default();
+    for (region, place) in world.places.iter().enumerate() {
+        let mut held = place.cache.snapshot();
+        for (id, stood) in standing {
+            let name = &place.name;
+            let Some(cached) = held.remove(&keys.key(id)) else {
+                if flushed[region] {
+                    continue;
+                }
+                return Err(Broken::new("every cache is current", Some(id), format!("the cache of {name} lacks it")));
+            };
+            if cached.version != stood.version || cached.entry.is_none() {
+                let text = format!("the cache of {name} holds {} ({:?})", cached.version, cached.entry);
+                return Err(Broken::new("every cache is current", Some(id), text));
+            }
+        }
+        if let Some((key, cached)) = held.into_iter().find(|(_, cached)| cached.entry.is_some()) {
+            let text = format!("the cache of {} holds {key} at {}, which is deleted", place.name, cached.version);
+            return Err(Broken::new("every cache is current", None, text));
+        }
+    }
+    Ok(())
+}
+
+/// All that is left in quarantine is what nobody can read, and all of that is there.
+fn quarantine_names_what_nobody_can_read(world: &World, told: &Told) -> Result<(), Broken> {
+    let entries = (0..world.places.len()).flat_map(|region| world.system(region, SystemTable::Quarantine));
+    let entries: Vec<String> = entries.map(|row| row.body.json().to_string()).collect();
+    for mark in &told.malformed {
+        if !entries.iter().any(|entry| entry.contains(mark.as_str())) {
+            return Err(Broken::new("what is malformed is in quarantine", None, format!("{mark} is nowhere")));
+        }
+    }
+    let left = entries.iter().find(|entry| !entry.contains("broken") && !entry.contains("garbled"));
+    left.map_or(Ok(()), |entry| Err(Broken::new("quarantine is left in time", None, entry.clone())))
+}

@@ -1,0 +1,132 @@
+//! What must be true, told by code that shares no rule with the line.
+//!
+//! [`safety`] is checked as each effect is told and [`Watch`] after every step, faults or not; [`end`] once the faults
+//! have stopped and everything had its time.
+
+pub mod end;
+mod safety;
+
+use std::collections::BTreeMap;
+
+use tablerelay::model::RowId;
+
+use crate::chronicle::{Book, Touch};
+use crate::daemons::Fleet;
+use crate::world::World;
+
+/// What was seen at the last step.
+#[derive(Default)]
+pub struct Watch {
+    /// Per region and key: the version that the cache held.
+    cached: BTreeMap<(usize, String), String>,
+}
+
+/// A broken promise, and the row that it is about.
+#[derive(Debug, Clone)]
+pub struct Broken {
+    pub what: &'static str,
+    pub row: Option<RowId>,
+    pub text: String,
+}
+
+impl Broken {
+    pub fn new(what: &'static str, row: Option<&RowId>, text: impl Into<String>) -> Self {
+        Self { what, row: row.cloned(), text: text.into() }
+    }
+}
+
+impl Watch {
+    /// After every step.
+    pub fn step(&mut self, world: &World, fleet: &mut Fleet) -> Result<(), Broken> {
+        if let Some(violation) = world.chronicle.book().violations.first() {
+            return Err(Broken::new("a rule of every moment", None, violation.clone()));
+        }
+        if let Some(death) = fleet.deaths().first() {
+            return Err(Broken::new("daemons live until they are asked to end", None, death.clone()));
+        }
+        self.caches_never_go_back(world)?;
+        last_sync_times_are_true(world, fleet)?;
+        memory_is_bounded(world, fleet)
+    }
+
+    /// A cache was emptied: what it holds next may be anything that its region once held.
+    pub fn flushed(&mut self, region: usize) {
+        self.cached.retain(|(of, _), _| *of != region);
+    }
+
+    fn caches_never_go_back(&mut self, world: &World) -> Result<(), Broken> {
+        let mut now = BTreeMap::new();
+        for (region, place) in world.places.iter().enumerate() {
+            for (key, held) in place.cache.snapshot() {
+                let before = self.cached.get(&(region, key.clone()));
+                if before.is_some_and(|before| *before > held.version) {
+                    let text = format!("{key} in {} from {before:?} back to {}", place.name, held.version);
+                    return Err(Broken::new("a cache never holds what is older than before", None, text));
+                }
+                now.insert((region, key), held.version);
+            }
+        }
+        self.cached = now;
+        Ok(())
+    }
+}
+
+/// Everything announced in A before the Last Sync Time of A to B was at some time in B, or something newer.
+fn last_sync_times_are_true(world: &World, fleet: &Fleet) -> Result<(), Broken> {
+    let book = world.chronicle.book();
+    for daemon in &fleet.daemons {
+        for link in daemon.board.snapshot().links {
+            let Some(last_sync) = link.last_sync else { continue };
+            let Some(to) = world.places.iter().position(|place| place.name == link.destination) else { continue };
+            for id in book.rows.keys() {
+                let Some(version) = settled_version(&book, daemon.region, id, last_sync) else { continue };
+                let highest = book.highest.get(&(to, id.clone())).map_or("", String::as_str);
+                if highest < version && !is_quarantined(world, daemon.region, id) {
+                    let text = format!("{} is past {version}, and {} has {highest:?}", last_sync, link.destination);
+                    return Err(Broken::new("Last Sync Time is true", Some(id), text));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The version that a row's last writer in a region gave it, where that was announced there, at the latest, before `limit`.
+fn settled_version<'a>(book: &'a Book, region: usize, id: &RowId, limit: tablerelay::model::Time) -> Option<&'a str> {
+    let here = || book.rows[id].iter().filter(|event| event.region == region);
+    let last = here().rev().find_map(|event| match &event.touch {
+        Touch::Put(stood) if event.by_writer() => Some(stood.version.as_str()),
+        Touch::Deleted(version) if event.by_writer() => Some(version.as_str()),
+        _ => None,
+    })?;
+    // What leaves quarantine is announced anew: its last announcement counts.
+    let announced = here().rev().find(|event| match &event.touch {
+        Touch::Announced { version, .. } => version == last,
+        _ => false,
+    });
+    announced.is_some_and(|event| event.server < limit).then_some(last)
+}
+
+/// Whether a region's quarantine names the row.
+pub fn is_quarantined(world: &World, region: usize, id: &RowId) -> bool {
+    let entries = world.system(region, tablerelay::model::SystemTable::Quarantine);
+    let key = id.row.as_str();
+    entries.iter().any(|entry| {
+        let whole = entry.body.string("Whole1").or_else(|| entry.body.string("Whole")).unwrap_or_default();
+        whole.contains(key) || entry.body.json().contains(key)
+    })
+}
+
+/// Open records in memory stay within what is configured.
+fn memory_is_bounded(world: &World, fleet: &Fleet) -> Result<(), Broken> {
+    let most = 16 * world.settings.max_open_records;
+    for daemon in &fleet.daemons {
+        for (account, open) in daemon.board.snapshot().feed_records {
+            if open > most {
+                let text = format!("{} holds {open} records of {account}, at most {most} are allowed", daemon.who);
+                return Err(Broken::new("memory is bounded", None, text));
+            }
+        }
+    }
+    Ok(())
+}

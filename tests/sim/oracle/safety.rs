@@ -1,0 +1,71 @@
+//! What must hold at every moment, faults or not: checked as each effect is told.
+
+use tablerelay::model::{Region, RowId};
+use tablerelay::stores::memory::Effect;
+use tablerelay::stores::{Condition, Operation};
+
+use crate::chronicle::{Book, Event, Touch, stood};
+
+impl Book {
+    /// A daemon's write to a row of the application.
+    pub fn check_row(&mut self, id: &RowId, region: &Region, effect: &Effect<'_>, event: &Event) {
+        if event.by_writer() {
+            return;
+        }
+        let conditional = match effect.operation {
+            Operation::Insert(_) => true,
+            Operation::Replace(_, condition) | Operation::Delete { condition, .. } => {
+                matches!(condition, Condition::Matches(_))
+            }
+            _ => false,
+        };
+        if !conditional {
+            self.violate(id, format!("{} wrote without a condition in {region}", event.line));
+        }
+        let before = effect.before.map(|row| stood(row, region));
+        match &event.touch {
+            Touch::Put(now) => {
+                if let Some(before) = &before
+                    && before.version >= now.version
+                {
+                    self.violate(
+                        id,
+                        format!("{} lowered {} to {} in {region}", event.line, before.version, now.version),
+                    );
+                }
+                let known = self.contents.get(&(id.clone(), now.version.clone()));
+                let lifted = before.as_ref().is_some_and(|before| before.content == now.content);
+                if known.is_none_or(|known| !known.contains(&now.content)) && !lifted {
+                    self.violate(
+                        id,
+                        format!("{} wrote what nobody wrote at {}: {}", event.line, now.version, now.content),
+                    );
+                }
+                let limit = event.server + self.skew + std::time::Duration::from_secs(2);
+                if now.version.as_str() > limit.to_string().as_str() && !lifted {
+                    self.violate(id, format!("{} brought {} from the future to {region}", event.line, now.version));
+                }
+            }
+            Touch::Deleted(_) => {
+                let tomb = self.tombs.get(&(event.region, id.clone()));
+                if let Some(before) = &before
+                    && tomb.is_none_or(|tomb| *tomb <= before.version)
+                {
+                    let what =
+                        format!("{} removed {} in {region} above the tombstone {tomb:?}", event.line, before.version);
+                    self.violate(id, what);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A tombstone is never lowered, whoever writes it.
+    pub fn check_tombstone(&mut self, id: &RowId, event: &Event, gone: bool) {
+        let Touch::Tombstone(version) = &event.touch else { return };
+        let before = self.tombs.get(&(event.region, id.clone())).cloned();
+        if gone || before.as_ref().is_some_and(|before| before > version) {
+            self.violate(id, format!("{} lowered the tombstone {before:?} to {version} (gone: {gone})", event.line));
+        }
+    }
+}

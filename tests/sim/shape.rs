@@ -1,0 +1,172 @@
+//! What a seed draws before its history begins: how large the world is, who writes, what may go wrong.
+
+use std::time::Duration;
+
+use crate::dice::Dice;
+use crate::kinds::Kind;
+
+/// Which regions applications write in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// One writes, another stands by; all get everything.
+    ActivePassive,
+    /// One writes, the others serve reads.
+    ActiveActive,
+    /// All write.
+    MultiActive,
+}
+
+/// What a history aims at: some clauses are only missed when everything happens at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Focus {
+    /// Anything.
+    Wide,
+    /// One row, two daemons a region, one of them slow, clocks that disagree.
+    Duel,
+    /// A region comes back after longer than a window, and all deliver to it at once.
+    Return,
+}
+
+#[derive(Debug, Clone)]
+pub struct Shape {
+    pub focus: Focus,
+    pub topology: Topology,
+    /// Accounts of each region.
+    pub accounts: Vec<usize>,
+    /// Whether a region may have two daemons.
+    pub pairs: bool,
+    pub window: Duration,
+    pub skew: Duration,
+    /// How far writers' clocks are off at most.
+    pub writers_skew: Duration,
+    /// How far each region's writers are ahead or behind as a whole.
+    pub regions_skew: Duration,
+    pub steps: usize,
+    /// The longest pause between two steps.
+    pub pause: Duration,
+    pub partitions: usize,
+    pub rows: usize,
+    pub latency: Duration,
+    pub jitter: Duration,
+    /// How many in a thousand steps bring trouble.
+    pub trouble: usize,
+    /// The kinds of trouble of this history.
+    pub kinds: Vec<Kind>,
+    /// What writers do, by weight.
+    pub queue: bool,
+    pub unversioned: bool,
+    pub future: bool,
+    pub deletes: usize,
+    pub max_open_records: usize,
+    /// The longest pause of a daemon after a failure.
+    pub backoff: Duration,
+}
+
+impl Shape {
+    pub fn draw(dice: &Dice) -> Self {
+        let regions = dice.pick(&[2, 2, 2, 3, 3, 3, 3, 3, 4, 5]);
+        let accounts = (0..regions).map(|_| if regions > 3 { 1 } else { dice.pick(&[1, 1, 1, 1, 1, 2, 3]) }).collect();
+        let topology = match dice.below(6) {
+            0 => Topology::ActivePassive,
+            1 => Topology::ActiveActive,
+            _ => Topology::MultiActive,
+        };
+        // Each history has a few kinds of trouble, so that what only shows when nothing else disturbs is seen too.
+        let most = dice.pick(&[0, 150, 350, 700]);
+        let kinds = Kind::ALL.iter().copied().filter(|_| dice.chance(most)).collect();
+        let calm = dice.chance(250);
+        let wide = Self {
+            focus: Focus::Wide,
+            topology,
+            accounts,
+            pairs: dice.chance(300),
+            window: Duration::from_secs(dice.pick(&[4, 8, 8, 12])),
+            skew: Duration::from_secs(5),
+            writers_skew: Duration::from_millis(dice.pick(&[0, 50, 200, 1_500])),
+            regions_skew: Duration::from_millis(dice.pick(&[0, 0, 300, 3_000])),
+            steps: 20 + dice.below(50),
+            pause: Duration::from_millis(dice.pick(&[40, 200, 600, 1_200])),
+            partitions: 1 + dice.below(3),
+            rows: 1 + dice.below(5),
+            latency: Duration::from_millis(dice.pick(&[2, 5, 20])),
+            jitter: Duration::from_millis(dice.pick(&[0, 3, 10, 60])),
+            trouble: if calm { 40 } else { 300 },
+            kinds,
+            queue: dice.chance(250),
+            unversioned: dice.chance(200),
+            future: dice.chance(100),
+            deletes: dice.pick(&[0, 1, 2, 4]),
+            max_open_records: dice.pick(&[8, 16_384, 16_384]),
+            backoff: Duration::from_secs(10),
+        };
+        match dice.below(10) {
+            0 => wide.duel(dice),
+            1 => wide.coming_back(dice),
+            _ => wide,
+        }
+    }
+
+    fn duel(self, dice: &Dice) -> Self {
+        Self {
+            focus: Focus::Duel,
+            topology: Topology::MultiActive,
+            accounts: vec![1; 2 + dice.below(2)],
+            pairs: true,
+            window: Duration::from_secs(4),
+            writers_skew: Duration::from_millis(1_500),
+            regions_skew: Duration::ZERO,
+            steps: 25,
+            pause: Duration::from_millis(dice.pick(&[100, 400])),
+            partitions: 1,
+            rows: 1,
+            trouble: 400,
+            kinds: vec![Kind::SlowRequest, Kind::SlowReply, Kind::DaemonKilled, Kind::TwoDaemons],
+            unversioned: false,
+            future: false,
+            deletes: dice.below(2),
+            ..self
+        }
+    }
+
+    fn coming_back(self, dice: &Dice) -> Self {
+        Self {
+            focus: Focus::Return,
+            topology: Topology::MultiActive,
+            accounts: vec![1; 3],
+            window: Duration::from_secs(4),
+            regions_skew: Duration::ZERO,
+            steps: 30,
+            pause: Duration::from_millis(dice.pick(&[200, 600])),
+            partitions: 1,
+            rows: 1,
+            latency: Duration::from_millis(5),
+            jitter: Duration::from_millis(dice.pick(&[60, 200])),
+            trouble: 200,
+            kinds: vec![Kind::RegionDown, Kind::RegionDown, Kind::ReplyLost, Kind::CutOneWay, Kind::DaemonKilled],
+            queue: false,
+            unversioned: false,
+            future: false,
+            deletes: 4,
+            backoff: Duration::from_millis(200),
+            ..self
+        }
+    }
+
+    pub fn regions(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Whether applications write in this region.
+    pub fn writes(&self, region: usize) -> bool {
+        self.topology == Topology::MultiActive || region == 0
+    }
+
+    /// The longest that a request may be under way and still do what the protocol promises.
+    pub fn quarter(&self) -> Duration {
+        self.window / 4
+    }
+
+    pub fn may(&self, kind: Kind) -> bool {
+        self.kinds.contains(&kind)
+    }
+}

@@ -1,0 +1,149 @@
+//! The weather over all lines: which requests meet which fault.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tablerelay::stores::memory::{Fault, Request, RequestKind};
+use tablerelay::stores::{ErrorKind, StoreError};
+use tokio::time::Instant;
+
+use crate::chronicle::Chronicle;
+use crate::dice::Dice;
+use crate::kinds::Kind;
+
+/// A line from somebody to a place.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub who: Arc<str>,
+    pub from: usize,
+    pub to: usize,
+    pub cache: bool,
+}
+
+/// Trouble that lasts.
+#[derive(Debug, Clone)]
+pub struct Storm {
+    pub kind: Kind,
+    /// Whose requests; everybody's where it is empty.
+    pub who: Option<Arc<str>>,
+    pub from: Option<usize>,
+    pub to: Option<usize>,
+    pub per_mille: usize,
+    pub until: Instant,
+}
+
+impl Storm {
+    fn hits(&self, line: &Line) -> bool {
+        let cache = matches!(self.kind, Kind::CacheCut | Kind::CacheReplyLost | Kind::CacheLate | Kind::CacheRestarted);
+        line.cache == cache
+            && self.who.as_ref().is_none_or(|who| line.who.starts_with(&**who))
+            && self.from.is_none_or(|from| line.from == from)
+            && self.to.is_none_or(|to| line.to == to)
+    }
+}
+
+/// Shared by all lines of a world.
+pub struct Sky {
+    storms: Mutex<Vec<Storm>>,
+    dice: Dice,
+    chronicle: Chronicle,
+    quarter: Duration,
+    /// When each daemon last began to read a partition of its own region.
+    looks: Mutex<BTreeMap<(Arc<str>, String), Instant>>,
+}
+
+impl Sky {
+    pub fn new(dice: Dice, chronicle: Chronicle, quarter: Duration) -> Arc<Self> {
+        Arc::new(Self { storms: Mutex::default(), dice, chronicle, quarter, looks: Mutex::default() })
+    }
+
+    pub fn brew(&self, storm: Storm) {
+        self.storms.lock().unwrap_or_else(PoisonError::into_inner).push(storm);
+    }
+
+    pub fn clear(&self) {
+        self.storms.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// What a request meets. Every request is a part of the trace.
+    pub fn meet(&self, line: &Line, request: &Request<'_>) -> Option<Fault> {
+        let now = Instant::now();
+        self.watch_age(line, request, now);
+        let hit = {
+            let mut storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
+            storms.retain(|storm| storm.until > now);
+            storms.iter().find(|storm| storm.hits(line) && self.dice.chance(storm.per_mille)).cloned()
+        };
+        let fault = hit.as_ref().and_then(|storm| self.fault(storm, line, request, now));
+        self.chronicle.trace(format_args!("{}>{} {:?} {}", line.who, line.to, request.kind, fault.is_some()));
+        if let (Some(storm), Some(_)) = (&hit, &fault) {
+            self.chronicle.count(storm.kind);
+        }
+        fault
+    }
+
+    /// R9: no daemon sends a write to another region later than half a window after it began to look. What it looked at is
+    /// not known here, only when it last read that partition; that is late enough to be caught.
+    fn watch_age(&self, line: &Line, request: &Request<'_>, now: Instant) {
+        let (Some(table), Some(partition)) = (request.table, request.partition) else { return };
+        if line.who.contains("writer") || table.as_str().starts_with("Relay") {
+            return;
+        }
+        let key = (line.who.clone(), format!("{table}/{partition}"));
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.from == line.to {
+            looks.insert(key, now);
+        } else if request.operations.iter().any(|operation| operation.body().is_some()) {
+            let age = looks.get(&key).map(|began| now - *began);
+            if age.is_none_or(|age| age > self.quarter * 2) {
+                let mut book = self.chronicle.book();
+                book.violations.push(format!("{} wrote to {} by a look of {age:?} ago", line.who, key.1));
+            }
+        }
+    }
+
+    fn fault(&self, storm: &Storm, line: &Line, request: &Request<'_>, now: Instant) -> Option<Fault> {
+        let some_time = || self.dice.time(self.quarter);
+        let writes = matches!(request.kind, RequestKind::Write | RequestKind::Transact | RequestKind::Refresh);
+        let answered = |kind, status, code: &str| StoreError::answered(kind, status, code, "the weather is bad");
+        let after =
+            |error: StoreError| StoreError { retry_after: Some(self.dice.time(Duration::from_secs(3))), ..error };
+        let throttled = || answered(ErrorKind::Throttled, 429, "TooManyRequests");
+        let busy = || answered(ErrorKind::Throttled, 503, "ServerBusy");
+        let error = || answered(ErrorKind::Server, 500, "InternalError");
+        Some(match storm.kind {
+            Kind::RequestLost
+            | Kind::CutOneWay
+            | Kind::CutBothWays
+            | Kind::RegionDown
+            | Kind::CacheCut
+            | Kind::CacheRestarted => Fault::lost_request(),
+            Kind::ReplyLost | Kind::CacheReplyLost => Fault::lost_reply(),
+            Kind::EffectLate | Kind::CacheLate if writes => Fault::Late(some_time()),
+            // A writer's library that sends twice knows it, and announces again: `BlindRepeat`.
+            Kind::Duplicate if writes && !line.who.contains("writer") => Fault::Twice(some_time()),
+            Kind::SlowRequest => Fault::Delay(some_time()),
+            Kind::SlowReply => Fault::DelayReply(some_time()),
+            Kind::Reordered => Fault::Delay(self.dice.time(Duration::from_millis(300))),
+            Kind::Throttled => Fault::Before(throttled()),
+            Kind::ThrottledAfter => Fault::Before(after(throttled())),
+            Kind::Busy | Kind::BusyStorm => Fault::Before(busy()),
+            Kind::BusyAfter => Fault::Before(after(busy())),
+            Kind::ServerError => Fault::Before(error()),
+            Kind::ServerErrorAfter => Fault::After(error()),
+            Kind::ErrorStorm => match self.dice.below(5) {
+                0 => Fault::lost_request(),
+                1 => Fault::lost_reply(),
+                2 => Fault::Before(after(busy())),
+                3 => Fault::After(error()),
+                _ => Fault::Before(throttled()),
+            },
+            Kind::TokenExpired => Fault::Before(answered(ErrorKind::Denied, 401, "InvalidAuthenticationInfo")),
+            Kind::StoreFrozen => Fault::Delay((storm.until - now).min(self.quarter)),
+            // Its requests go out, and it learns of the replies when it comes back.
+            Kind::StaleDaemon => Fault::DelayReply(storm.until - now + some_time()),
+            _ => return None,
+        })
+    }
+}

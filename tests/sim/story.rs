@@ -1,0 +1,57 @@
+//! What to tell of a history that failed: one line to repeat it, and the story of the row.
+
+use std::fmt::Write;
+
+use tablerelay::model::RowId;
+
+use crate::chronicle::{Book, Event, Touch};
+use crate::history::Ended;
+
+/// Tells of a failure.
+pub fn tell(ended: &Ended) -> String {
+    let Some(broken) = &ended.broken else { return String::new() };
+    let book = ended.chronicle.book();
+    let mut story = String::new();
+    let _ = writeln!(story, "\nseed {} broke the promise: {}", ended.seed, broken.what);
+    let _ = writeln!(story, "  {}", broken.text);
+    let _ = writeln!(story, "repeat it: SIM_SEED={} cargo test --release --test sim", ended.seed);
+    let _ = writeln!(story, "the world: {}", ended.shape);
+    let named =
+        broken.row.clone().or_else(|| book.rows.keys().find(|id| broken.text.contains(&id.to_string())).cloned());
+    if let Some(id) = named {
+        let _ = writeln!(story, "the story of {id}, seconds since the beginning:");
+        row(&mut story, &book, &id);
+    } else {
+        let _ = writeln!(story, "what happened to all, seconds since the beginning:");
+        for note in &book.notes {
+            let _ = writeln!(story, "{:>9.3}  {}", note.at.as_secs_f64(), note.text);
+        }
+    }
+    story
+}
+
+/// Every event of a row in order, with what happened around it.
+fn row(story: &mut String, book: &Book, id: &RowId) {
+    let mut notes = book.notes.iter().peekable();
+    for event in &book.rows[id] {
+        while let Some(note) = notes.next_if(|note| note.at <= event.at) {
+            let _ = writeln!(story, "{:>9.3}            -- {}", note.at.as_secs_f64(), note.text);
+        }
+        let region = &book.names[event.region];
+        let _ = writeln!(story, "{:>9.3}  {region:<8}  {:<28}  {}", event.at.as_secs_f64(), event.line, touch(event));
+    }
+}
+
+fn touch(event: &Event) -> String {
+    match &event.touch {
+        Touch::Put(stood) => format!("wrote {}  {}", stood.version, stood.content),
+        Touch::Deleted(version) => format!("deleted (at {version})"),
+        Touch::NothingToDelete(version) => format!("found nothing to delete (at {version})"),
+        Touch::Refused(code) => format!("was refused: {code}"),
+        Touch::Tombstone(version) => format!("raised the tombstone to {version}"),
+        Touch::Announced { version, delete } => {
+            format!("announced {} at {version}", if *delete { "a delete" } else { "a put" })
+        }
+        Touch::Ended(version) => format!("ended the record of {version}"),
+    }
+}

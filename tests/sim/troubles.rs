@@ -1,0 +1,134 @@
+//! Trouble: storms over the lines, daemons that die, clocks that jump, caches that forget.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crowd::Crowd;
+use crate::daemons::Fleet;
+use crate::kinds::Kind;
+use crate::sky::Storm;
+use crate::world::World;
+
+/// Something goes wrong, by one of the kinds of this history.
+pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushed: &mut [bool]) {
+    let kinds = &world.shape.kinds;
+    if kinds.is_empty() {
+        return;
+    }
+    let kind = world.dice.pick(kinds);
+    let region = world.dice.below(world.places.len());
+    match kind {
+        Kind::DaemonKilled | Kind::DaemonStopped => replace(world, fleet, kind),
+        Kind::TwoDaemons => two(world, fleet, region),
+        Kind::StaleDaemon => stale(world, fleet),
+        Kind::DaemonClock => {
+            let daemon = &fleet.daemons[world.dice.below(fleet.daemons.len())];
+            let ticks = world.dice.skew(Duration::from_secs(300));
+            daemon.clock.step(ticks);
+            world.chronicle.fault(kind, &format!("{} by {} ms", daemon.who, ticks / 10_000));
+        }
+        Kind::WriterJump => crowd.jump(Duration::from_secs(4)),
+        Kind::CacheFlushed | Kind::CacheRestarted => {
+            world.places[region].cache.flush();
+            flushed[region] = true;
+            world.chronicle.fault(kind, world.places[region].name.as_str());
+            if kind == Kind::CacheRestarted {
+                storm(world, fleet, kind, region);
+            }
+        }
+        _ => storm(world, fleet, kind, region),
+    }
+}
+
+/// What a storm of this kind covers, how dense it is, and how long it lasts.
+fn storm(world: &World, fleet: &Fleet, kind: Kind, region: usize) {
+    let window = world.shape.window;
+    let (from, to, per_mille, most) = match kind {
+        Kind::RequestLost
+        | Kind::ReplyLost
+        | Kind::EffectLate
+        | Kind::Duplicate
+        | Kind::SlowRequest
+        | Kind::SlowReply
+        | Kind::Throttled
+        | Kind::ThrottledAfter
+        | Kind::Busy
+        | Kind::BusyAfter
+        | Kind::ServerError
+        | Kind::ServerErrorAfter
+        | Kind::Reordered => (None, Some(region), world.dice.pick(&[50, 200, 500]), window),
+        Kind::BusyStorm => (None, Some(region), 1_000, window / 2),
+        Kind::ErrorStorm => (None, Some(region), 800, window),
+        Kind::TokenExpired => (Some(region), None, 1_000, window / 2),
+        Kind::CutOneWay => (Some(region), Some(other(world, region)), 1_000, window * 2),
+        Kind::CutBothWays => {
+            let other = other(world, region);
+            add(world, kind, None, Some(other), Some(region), 1_000, window * 2);
+            (Some(region), Some(other), 1_000, window * 2)
+        }
+        Kind::RegionDown => (None, Some(region), 1_000, window * 4),
+        Kind::StoreFrozen => (None, Some(region), 1_000, window / 4),
+        Kind::CacheCut | Kind::CacheRestarted => (None, Some(region), 1_000, window),
+        Kind::CacheReplyLost | Kind::CacheLate => (None, Some(region), 400, window),
+        _ => return,
+    };
+    // Now and then it is one daemon's own trouble.
+    if kind.befalls_one() && world.dice.chance(400) {
+        let who = fleet.daemons[world.dice.below(fleet.daemons.len())].who.clone();
+        return add(world, kind, Some(who), None, None, per_mille, most);
+    }
+    add(world, kind, None, from, to, per_mille, most);
+}
+
+fn other(world: &World, region: usize) -> usize {
+    (region + 1 + world.dice.below(world.places.len() - 1)) % world.places.len()
+}
+
+fn add(
+    world: &World,
+    kind: Kind,
+    who: Option<Arc<str>>,
+    from: Option<usize>,
+    to: Option<usize>,
+    per_mille: usize,
+    most: Duration,
+) {
+    let lasts = world.dice.time(most);
+    let name = |at: Option<usize>| at.map_or("everybody", |at| world.places[at].name.as_str());
+    let whose = who.as_deref().unwrap_or(name(from));
+    let text = format!("{} from {whose} to {} for {lasts:?}", kind.name(), name(to));
+    world.chronicle.note(&text);
+    let until = world.runtime.instant() + lasts;
+    world.sky.brew(Storm { kind, who, from, to, per_mille, until });
+}
+
+/// A daemon dies, or is asked to end, and another takes its place.
+fn replace(world: &World, fleet: &mut Fleet, kind: Kind) {
+    let at = world.dice.below(fleet.daemons.len());
+    world.chronicle.fault(kind, &fleet.daemons[at].who.clone());
+    let region = if kind == Kind::DaemonKilled { fleet.kill(at) } else { fleet.stop(at) };
+    if fleet.of(region) == 0 {
+        fleet.start(world, region);
+    }
+}
+
+/// A second daemon joins the first.
+fn two(world: &World, fleet: &mut Fleet, region: usize) {
+    if fleet.of(region) < 2 {
+        world.chronicle.fault(Kind::TwoDaemons, world.places[region].name.as_str());
+        fleet.start(world, region);
+    }
+}
+
+/// A daemon stalls for minutes, and somebody starts another one meanwhile.
+fn stale(world: &World, fleet: &mut Fleet) {
+    let at = world.dice.below(fleet.daemons.len());
+    let (who, region) = (fleet.daemons[at].who.clone(), fleet.daemons[at].region);
+    let until = world.runtime.instant() + world.shape.window + world.dice.time(Duration::from_secs(60));
+    fleet.stalled_until = fleet.stalled_until.max(Some(until + world.shape.window));
+    world.chronicle.note(&format!("{who} stalls"));
+    world.sky.brew(Storm { kind: Kind::StaleDaemon, who: Some(who), from: None, to: None, per_mille: 1_000, until });
+    if fleet.of(region) < 2 {
+        fleet.start(world, region);
+    }
+}

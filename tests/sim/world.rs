@@ -1,0 +1,168 @@
+//! The world of one history: regions with their accounts and caches, and lines to them.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tablerelay::cache::CacheMode;
+use tablerelay::model::{AccountName, Region, Row, RowId, RowKey, SystemTable, TableName, Time};
+use tablerelay::replicator::{Settings, create_missing};
+use tablerelay::runtime::Runtime;
+use tablerelay::stores::memory::{Faults, MemoryCache, MemoryTables};
+use tablerelay::stores::{Account, Metered, MeteredQueue, Queue, RegionStore, Retrying, Tables};
+
+use crate::chronicle::Chronicle;
+use crate::dice::Dice;
+use crate::kinds::Kind;
+use crate::shape::{Focus, Shape};
+use crate::sky::{Line, Sky};
+
+pub const NAMES: [&str; 5] = ["east", "north", "south", "up", "west"];
+/// The queue of changes.
+const QUEUE: &str = "relay-changes";
+
+/// One region.
+pub struct Place {
+    pub name: Region,
+    pub accounts: Vec<Arc<MemoryTables>>,
+    pub cache: Arc<MemoryCache>,
+}
+
+pub struct World {
+    pub shape: Shape,
+    pub dice: Dice,
+    pub runtime: Runtime,
+    pub sky: Arc<Sky>,
+    pub chronicle: Chronicle,
+    pub places: Vec<Place>,
+    pub settings: Settings,
+}
+
+/// The tables of the application.
+pub fn tables() -> [TableName; 2] {
+    // As the protocol has it, a table's name is compared without case, and letters are enough for both.
+    ["orders", "Stock"].map(|name| TableName::new(name).expect("a good name"))
+}
+
+impl World {
+    pub async fn new(seed: u64) -> Self {
+        let dice = Dice::seeded(seed);
+        let runtime = Runtime::simulated(Time::from_unix_seconds(1_795_000_000), seed);
+        let shape = Shape::draw(&dice);
+        let names = NAMES[..shape.regions()].iter().map(|name| (*name).to_owned()).collect();
+        let chronicle = Chronicle::new(names, &runtime, shape.skew);
+        let sky = Sky::new(dice.clone(), chronicle.clone(), shape.quarter());
+        let settings = Settings {
+            settle_window: shape.window,
+            max_clock_skew: shape.skew,
+            sweep_every: Duration::from_secs(5),
+            publish_every: Duration::from_secs(2),
+            max_open_records: shape.max_open_records,
+            backoff_last: shape.backoff,
+            tombstone_scan: dice.pick(&[1, 3, 1_000]),
+            ..Settings::default()
+        };
+        let mut world = Self { shape, dice, runtime, sky, chronicle, places: vec![], settings };
+        for number in 0..world.shape.regions() {
+            let place = world.place(number).await;
+            world.places.push(place);
+        }
+        world
+    }
+
+    async fn place(&self, number: usize) -> Place {
+        let name = Region::new(NAMES[number]).expect("a good name");
+        let mut accounts = Vec::new();
+        for account in &["one", "two", "three"][..self.shape.accounts[number]] {
+            // The clocks of storage are kept well, but not perfectly.
+            let clock = self.runtime.skewed(self.dice.skew(Duration::from_millis(100)));
+            let store = MemoryTables::new(name.clone(), AccountName::new(account).expect("a good name"), clock);
+            for table in tables() {
+                store.create_table(&table).await.expect("nothing goes wrong yet");
+            }
+            let (chronicle, region) = (self.chronicle.clone(), name.clone());
+            store.watch(move |effect| chronicle.take(number, &region, effect));
+            accounts.push(store);
+        }
+        let cache = MemoryCache::new(CacheMode::WriteThrough, None, self.runtime.clone());
+        let (sky, line) = (self.sky.clone(), Line { who: "cache".into(), from: number, to: number, cache: true });
+        cache.faults().set_latency(Duration::from_millis(1), Duration::ZERO);
+        cache.faults().set_rule(move |request| sky.meet(&line, request));
+        let plain = accounts.iter().map(|store| {
+            let queue: Arc<dyn Queue> = store.queue(QUEUE);
+            Account { tables: store.clone(), queue: Some(queue) }
+        });
+        let store = RegionStore::new(name.clone(), plain.collect());
+        create_missing(&store).await.expect("nothing goes wrong yet");
+        Place { name, accounts, cache }
+    }
+
+    /// A region as `who`, from region `from`, sees it: by lines of its own. A daemon's adapters wrap what they use, as in
+    /// the program.
+    pub fn lines(&self, who: &str, from: usize, to: usize, daemon: bool) -> RegionStore {
+        let place = &self.places[to];
+        let accounts = place.accounts.iter().map(|store| {
+            let line = store.by_line(&format!("{who}>{}", place.name));
+            self.spoil(&line.faults(), who, from, to, daemon);
+            let queue = line.queue(QUEUE);
+            if !daemon {
+                return Account { tables: line, queue: Some(queue) };
+            }
+            let queue = MeteredQueue::new(place.name.clone(), line.account().clone(), queue);
+            Account { tables: Retrying::new(Metered::new(line), self.runtime.clone()), queue: Some(queue) }
+        });
+        RegionStore::new(place.name.clone(), accounts.collect())
+    }
+
+    fn spoil(&self, faults: &Faults, who: &str, from: usize, to: usize, daemon: bool) {
+        let far = if from == to { Duration::ZERO } else { self.shape.latency };
+        faults.set_latency(self.shape.latency + far, self.shape.jitter);
+        if daemon && self.shape.may(Kind::ShortPages) {
+            faults.set_short_pages(NonZeroU16::new(1 + self.dice.below(4) as u16));
+            self.chronicle.count(Kind::ShortPages);
+        }
+        let (sky, line) = (self.sky.clone(), Line { who: who.into(), from, to, cache: false });
+        faults.set_rule(move |request| sky.meet(&line, request));
+    }
+
+    /// Every row of the application in a region, with its table.
+    pub fn rows(&self, region: usize) -> Vec<(RowId, Row)> {
+        let of = |table: TableName| {
+            let rows = self.places[region].accounts.iter().flat_map(move |store| {
+                let table = table.clone();
+                store.snapshot(&table).into_iter().map(move |row| {
+                    let id = RowId::new(table.clone(), row.body.partition().clone(), row.body.row().clone());
+                    (id, row)
+                })
+            });
+            rows.collect::<Vec<_>>()
+        };
+        tables().into_iter().flat_map(of).collect()
+    }
+
+    /// Rows of a system table in a region.
+    pub fn system(&self, region: usize, table: SystemTable) -> Vec<Row> {
+        let name = table.name();
+        self.places[region].accounts.iter().flat_map(|store| store.snapshot(&name)).collect()
+    }
+
+    /// Records and messages that are left in a region.
+    pub fn left(&self, region: usize) -> Vec<String> {
+        let records = self.system(region, SystemTable::Feed);
+        let records = records.into_iter().map(|row| row.body.row().as_str().to_owned());
+        let records = records.filter(|key| key.starts_with("c:"));
+        let messages = self.places[region].accounts.iter().map(|store| store.queue(QUEUE).len());
+        let messages = messages.filter(|len| *len > 0).map(|len| format!("{len} messages"));
+        records.chain(messages).collect()
+    }
+
+    /// One of the few rows of this world.
+    pub fn some_row(&self) -> RowId {
+        let table = tables()[usize::from(self.dice.chance(100))].clone();
+        let partition = format!("p{}", self.dice.below(self.shape.partitions));
+        let names = ["r", "it's", "a b", "é%"];
+        let row = if self.shape.focus == Focus::Wide { self.dice.pick(&names) } else { names[0] };
+        let row = RowKey::from(format!("{row}{}", self.dice.below(self.shape.rows)).as_str());
+        RowId::new(table, partition.as_str().into(), row)
+    }
+}

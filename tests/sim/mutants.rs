@@ -33,6 +33,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::FailedIsDone, 0),        // Last Sync Time is true
     (Bug::UnknownIsDone, 5),       // Last Sync Time is true
     (Bug::TransactionTorn, 1),     // Last Sync Time is true
+    (Bug::WrongEtag, 0),           // a rule of every moment
     (Bug::EtagKept, 0),            // everything ends in time
     (Bug::FirstPageOnly, 4),       // Last Sync Time is true
     (Bug::CacheUnguarded, 1),      // a cache never holds what is older than before
@@ -45,8 +46,7 @@ const RECORDED: &[(Bug, u64)] = &[
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in
 /// `tests/model` misses some of them (README.md there).
-const SURVIVING: &[Bug] =
-    &[Bug::LowestFirst, Bug::NoLookAfterInsert, Bug::NoLookAfterReplace, Bug::NoLookAfterEqual, Bug::WrongEtag];
+const SURVIVING: &[Bug] = &[Bug::LowestFirst, Bug::NoLookAfterInsert, Bug::NoLookAfterReplace, Bug::NoLookAfterEqual];
 
 /// The bug of this name; ends the program where there is none.
 pub fn named(name: &str) -> Bug {

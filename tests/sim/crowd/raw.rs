@@ -46,7 +46,7 @@ impl Work {
     fn blind_version(&self) -> Version {
         let back = if self.dice.chance(300) { self.dice.time(Duration::from_millis(700)) } else { Duration::ZERO };
         let now = self.author.clock.now() - back;
-        Version::new(now, self.author.store.region(), WriterId(0xa0 + self.dice.below(3) as u32))
+        Version::new(now, self.author.store.region(), WriterId(0xa000_0000 + self.dice.below(0x0fff_ffff) as u32))
     }
 
     /// Up to half a window, less what the rest of the way may take.

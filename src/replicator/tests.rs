@@ -1,7 +1,6 @@
 //! The line on memory stores, in virtual time.
 
 mod quarantine;
-mod random;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;

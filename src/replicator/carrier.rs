@@ -217,6 +217,10 @@ impl Carrier {
             Done::Ended(keys, Ok(())) => {
                 desk.ending = false;
                 self.ledger.ended(keys);
+                // An empty feed is what people wait for.
+                if self.ledger.open_records() == 0 {
+                    desk.next_report = now;
+                }
                 None
             }
             Done::Ended(keys, Err(error)) => {

@@ -33,6 +33,8 @@ const LOOKS_IN_FLIGHT: usize = 8;
 const END_RECORDS: usize = 100;
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// How long a row waits that another region has to do something about first.
+const LOOK_LATER: Duration = Duration::from_secs(1);
 /// A shard whose open records fill more than a page is read whole this often; in between only its young end is read.
 const WHOLE_PASS_EVERY: Duration = Duration::from_secs(5);
 /// How far back the young end reaches: what a writer's clock is behind by is found by the next whole pass otherwise.
@@ -253,7 +255,7 @@ impl Carrier {
             return self.read_on(desk, from, continuation);
         }
         if pass.whole {
-            self.ledger.complete_pass();
+            self.ledger.complete_pass(now);
         }
         desk.large = if pass.whole { pass.pages > 1 } else { desk.large };
         let (found_new, took) = (pass.found_new, now - pass.began);
@@ -284,6 +286,9 @@ impl Carrier {
         }
         for parcel in report.look_again {
             self.ledger.look_again(&parcel.id, report.consumer, now);
+        }
+        for parcel in report.look_later {
+            self.ledger.look_again(&parcel.id, report.consumer, now + LOOK_LATER);
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) enum Outcome {
     Done(ApplyOutcome),
     /// The look is too old, or others keep writing the row: look again.
     LookAgain,
+    /// Another region has yet to do its part: look again, but not at once.
+    LookLater,
     /// The destination failed; the parcel is tried again.
     Failed(StoreError),
     /// The destination refuses this very row.

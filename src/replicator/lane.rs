@@ -54,6 +54,17 @@ pub(super) struct Report {
     pub consumer: usize,
     pub delivered: Vec<Parcel>,
     pub look_again: Vec<Parcel>,
+    pub look_later: Vec<Parcel>,
+}
+
+impl Report {
+    fn of(consumer: usize) -> Self {
+        Self { consumer, delivered: vec![], look_again: vec![], look_later: vec![] }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.delivered.is_empty() && self.look_again.is_empty() && self.look_later.is_empty()
+    }
 }
 
 /// Where a lane leads.
@@ -107,7 +118,7 @@ impl Lane {
             Consumer::Region(delivery) => delivery.deliver(batch).await,
             Consumer::Cache(cache) => cache.refresh(batch).await,
         };
-        let mut report = Report { consumer: self.number, delivered: vec![], look_again: vec![] };
+        let mut report = Report::of(self.number);
         let (mut failed, mut failure, mut done) = (Vec::new(), None, std::collections::BTreeMap::new());
         for (parcel, outcome) in outcomes {
             match outcome {
@@ -116,6 +127,7 @@ impl Lane {
                     report.delivered.push(parcel);
                 }
                 Outcome::LookAgain => report.look_again.push(parcel),
+                Outcome::LookLater => report.look_later.push(parcel),
                 Outcome::Failed(error) | Outcome::Refused(error) => {
                     failure = Some(error);
                     failed.push(parcel);
@@ -133,7 +145,7 @@ impl Lane {
             }
         }
         let had_success = !report.delivered.is_empty();
-        if !report.delivered.is_empty() || !report.look_again.is_empty() {
+        if !report.is_empty() {
             // The carrier outlives its lanes but for the shutdown, when nobody waits for reports.
             let _ = self.reports.send(report).await;
         }

@@ -116,7 +116,9 @@ impl Replicator {
     pub async fn run(self, stop: CancellationToken) -> Result<(), ReplicatorError> {
         let tasks = Tasks::new(stop.child_token());
         let skew = self.setup.settings.max_clock_skew;
-        let cache = self.setup.cache.clone().map(|setup| CacheLane::new(self.single(), setup, skew));
+        let others = || self.setup.destinations.iter().map(|region| self.single(region)).collect();
+        let here = || self.single(&self.setup.local);
+        let cache = self.setup.cache.clone().map(|setup| CacheLane::new(here(), others(), setup, skew));
         let quarantine = Arc::new(Quarantine { store: self.setup.local.clone(), runtime: self.setup.runtime.clone() });
         let destinations = self.destinations(&tasks);
         for account in self.setup.local.accounts() {
@@ -136,8 +138,8 @@ impl Replicator {
         destinations.iter().map(make).collect()
     }
 
-    fn single(&self) -> Single {
-        Single::new(self.setup.local.clone(), self.setup.runtime.clone(), self.setup.settings.settle_window)
+    fn single(&self, region: &RegionStore) -> Single {
+        Single::new(region.clone(), self.setup.runtime.clone(), self.setup.settings.settle_window)
     }
 
     fn backoff(&self) -> Backoff {
@@ -158,7 +160,7 @@ impl Replicator {
             region: local.clone(),
             tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
             quarantine: quarantine.clone(),
-            single: self.single(),
+            single: self.single(local),
             filter: tables.clone(),
             max_clock_skew: settings.max_clock_skew,
             runtime: runtime.clone(),
@@ -172,7 +174,7 @@ impl Replicator {
                 tables: account.tables.clone(),
                 queue: queue.clone(),
                 region: local.clone(),
-                single: self.single(),
+                single: self.single(local),
                 tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
                 quarantine: quarantine.clone(),
                 filter: tables.clone(),
@@ -244,7 +246,7 @@ impl Replicator {
     fn delivery(&self, to: &Arc<Destination>) -> Delivery {
         let Setup { local, settings, runtime, .. } = &self.setup;
         let referee = Referee {
-            here: self.single(),
+            here: self.single(local),
             journal: Journal { store: local.clone(), runtime: runtime.clone() },
             quarantine: Arc::new(Quarantine { store: local.clone(), runtime: runtime.clone() }),
             board: self.board.clone(),

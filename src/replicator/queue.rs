@@ -10,7 +10,7 @@ use super::health::Backoff;
 use super::quarantine::{Quarantine, check};
 use super::single::{Single, Unsettled, raise};
 use super::tombstones::Tombstones;
-use crate::feed::{Shard, decode_message, encode_change, split};
+use crate::feed::{Shard, decode_message, decode_record, encode_numbered, split};
 use crate::model::{Change, ClosedList, RowId, SystemTable, Tombstone};
 use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
@@ -22,8 +22,9 @@ use crate::topology::TableFilter;
 const MESSAGES: u8 = 32;
 /// How long a received message is hidden from a second daemon.
 const HIDDEN: Duration = Duration::from_secs(60);
-/// How often a tombstone that others keep raising is tried.
-const ATTEMPTS: usize = 8;
+/// How many numbers are tried for a record, and how often a tombstone that others keep raising: as many as the messages
+/// that a writer may send for the rows of one transaction.
+const ATTEMPTS: usize = 100;
 
 /// Reads the queue of one account.
 #[derive(Debug)]
@@ -109,9 +110,9 @@ impl QueueReader {
     /// has been done already, so a row that stands again at an older version is one that must go.
     async fn announce(&self, change: &Change) -> Result<(), Unsettled> {
         let unencodable = |error: crate::feed::EncodeError| StoreError::new(ErrorKind::Invalid, error.to_string());
-        let (parts, bodies) = (split(change).map_err(unencodable)?, encode_change(change).map_err(unencodable)?);
-        for (part, body) in parts.iter().zip(bodies) {
-            self.insert(part, Operation::Insert(body)).await?;
+        let parts = split(change).map_err(unencodable)?;
+        for (number, part) in parts.iter().enumerate() {
+            self.insert(part, number, parts.len()).await?;
         }
         for (id, _) in change.rows().filter(|(_, delete)| *delete) {
             self.single.enforce_delete(&id, &change.version).await?;
@@ -119,27 +120,37 @@ impl QueueReader {
         Ok(())
     }
 
-    async fn insert(&self, part: &Change, record: Operation) -> Result<(), Unsettled> {
+    /// Inserts one part's record, with tombstones beside it. A record that stands already under its number is its own,
+    /// where the message came twice, or that of another change of this version, as where a writer sends a transaction in
+    /// several messages: then the part takes the next number that is free, `parts` further on.
+    async fn insert(&self, part: &Change, mut number: usize, parts: usize) -> Result<(), Unsettled> {
         let shard = Shard::of(&part.table, &part.partition).partition();
         // The rows' account, which need not be the one whose queue the message came by.
         let tables = self.region.holding(&part.table, &part.partition);
-        let mut record = Some(record);
+        let mut announced = false;
         for _ in 0..ATTEMPTS {
+            let record = encode_numbered(part, number);
+            let key = record.row().clone();
+            let record = (!announced).then_some(Operation::Insert(record));
             let deleted: Vec<RowId> = part.rows().filter(|(_, delete)| *delete).map(|(id, _)| id).collect();
             let there = self.tombstones.of_rows(&deleted.iter().collect::<Vec<_>>()).await?;
             let raises = deleted.into_iter().filter_map(|id| {
                 let tomb = there.get(&id);
                 raise(&Tombstone { id: id.clone(), version: part.version.clone() }, tomb)
             });
-            let operations: Vec<Operation> = record.iter().cloned().chain(raises).collect();
+            let operations: Vec<Operation> = record.into_iter().chain(raises).collect();
             if operations.is_empty() {
                 return Ok(());
             }
             match tables.transact(&SystemTable::Feed.name(), &shard, &operations).await {
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.error.kind == ErrorKind::AlreadyExists && failure.index == Some(0) => {
-                    // The message came twice: its record stands already.
-                    record = None;
+                    match tables.get(&SystemTable::Feed.name(), &shard, &key).await? {
+                        Some(row) if decode_record(&row).is_ok_and(|stands| stands.change == *part) => announced = true,
+                        Some(_) => number += parts,
+                        // It has ended meanwhile: its number is free again.
+                        None => {}
+                    }
                 }
                 Err(failure) => match Unsettled::from(failure) {
                     Unsettled::LookAgain => {}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::CacheSetup;
 use super::item::Outcome;
@@ -20,6 +20,9 @@ use crate::stores::{CacheError, ErrorKind, StoreError};
 use crate::telemetry::metrics::ApplyOutcome;
 use crate::telemetry::{Event, metrics};
 
+/// How long another region is waited for before its row is left for a later look.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A region's cache, as the feed's lanes and the applied log's reader refresh it. One WARN when it fails, one INFO when
 /// it is back.
 #[derive(Debug, Clone)]
@@ -28,14 +31,16 @@ pub(super) struct CacheLane(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     here: Single,
+    others: Vec<Single>,
     setup: CacheSetup,
     max_clock_skew: Duration,
     failing: AtomicBool,
 }
 
 impl CacheLane {
-    pub fn new(here: Single, setup: CacheSetup, max_clock_skew: Duration) -> Self {
-        Self(Arc::new(Inner { here, setup, max_clock_skew, failing: AtomicBool::new(false) }))
+    /// `others` are the regions whose versions the cache may be shown, beside its own.
+    pub fn new(here: Single, others: Vec<Single>, setup: CacheSetup, max_clock_skew: Duration) -> Self {
+        Self(Arc::new(Inner { here, others, setup, max_clock_skew, failing: AtomicBool::new(false) }))
     }
 
     fn region(&self) -> &Region {
@@ -62,32 +67,55 @@ impl CacheLane {
         outcomes
     }
 
-    /// R10, where the cache holds something newer than what was found. Either the refresh was overtaken, or the region's
-    /// store has overruled a version of its own region that the cache was shown. Then what stands is lifted above that
-    /// version, and gets into the cache by the record that announces it; else the cache would stay as it is for good.
+    /// R10, where the cache holds something newer than what was found. Either the refresh was overtaken, or a version that
+    /// the cache was shown stands nowhere any more: the store of the region that issued it has overruled it. Then what
+    /// stands there is lifted above that version, and gets into the cache by the record that announces it; else the cache
+    /// would stay as it is for good.
     async fn keep_order(&self, id: &RowId, found: &Version) -> Outcome {
         let held = match self.0.setup.cache.get(&self.key(id)).await {
             Ok(held) => held.and_then(|held| Version::parse(&held.version).ok()),
             Err(error) => return failed(&error),
         };
         let done = Outcome::Done(ApplyOutcome::Replaced);
-        let Some(held) = held.filter(|held| held.is_of(self.region()) && held > found) else { return done };
-        let tables = self.0.here.store.holding(&id.table, &id.partition);
-        let Some(now) = tables.clock().at(Instant::now()) else { return Outcome::LookAgain };
+        let Some(held) = held.filter(|held| held > found) else { return done };
+        let Some(now) = self.0.here.store.holding(&id.table, &id.partition).clock().at(Instant::now()) else {
+            return Outcome::LookAgain;
+        };
         if from_the_future(&held, now, self.0.max_clock_skew) {
             // R7: nothing is lifted up there. The entry leaves by its time to live.
             return done;
         }
-        match self.0.here.lift(id, &held).await {
-            Ok(Settled::Lifted) => {
-                info!(event = Event::RowLifted.as_str(), region = %self.region(), version = %held,
-                    "this region's own order was kept in its cache");
-                Outcome::Done(ApplyOutcome::Lifted)
-            }
-            Ok(Settled::Had | Settled::Written) => done,
-            Err(Unsettled::LookAgain) => Outcome::LookAgain,
-            Err(Unsettled::Failed(error)) => Outcome::Failed(error),
+        if held.is_of(self.region()) {
+            return match self.lift(&self.0.here, id, &held).await {
+                Ok(Settled::Lifted) => Outcome::Done(ApplyOutcome::Lifted),
+                Ok(Settled::Had | Settled::Written) => done,
+                Err(Unsettled::LookAgain) => Outcome::LookAgain,
+                Err(Unsettled::Failed(error)) => Outcome::Failed(error),
+            };
         }
+        match self.0.here.stand(id).await {
+            Err(error) => return Outcome::Failed(error),
+            Ok(stand) if stand.newest(self.region()).version().is_some_and(|stands| *stands >= held) => return done,
+            Ok(_) => {}
+        }
+        let Some(issuer) = self.0.others.iter().find(|other| held.is_of(other.region())) else { return done };
+        // Whatever comes of it is on its way here now, or that region cannot be asked now: the record waits for it.
+        match tokio::time::timeout(PATIENCE, self.lift(issuer, id, &held)).await {
+            Ok(Err(Unsettled::Failed(error))) => {
+                debug!(region = %issuer.region(), %error, "a version that only the cache holds could not be settled yet");
+            }
+            Ok(_) | Err(_) => {}
+        }
+        Outcome::LookLater
+    }
+
+    async fn lift(&self, there: &Single, id: &RowId, held: &Version) -> Result<Settled, Unsettled> {
+        let settled = there.lift(id, held).await?;
+        if settled == Settled::Lifted {
+            info!(event = Event::RowLifted.as_str(), region = %there.region(), version = %held,
+                "a region's own order was kept in the cache of {}", self.region());
+        }
+        Ok(settled)
     }
 
     fn key(&self, id: &RowId) -> String {

@@ -172,9 +172,10 @@ impl Single {
     async fn delete(&self, id: &RowId, version: &Version, stand: &Stand, began: Instant) -> Result<Settled, Unsettled> {
         self.check(began)?;
         self.announce_delete(id, version, stand.tomb.as_ref()).await?;
-        if let Some(row) = &stand.row {
+        // Read after the tombstone stands: whoever inserted the row before that may not have seen it.
+        if let Some(row) = read_row(&self.store, id).await?.filter(|row| row.version(self.region()) < *version) {
             self.check(began)?;
-            self.remove(id, Condition::Matches(row.etag.clone())).await?;
+            self.remove(id, Condition::Matches(row.etag)).await?;
         }
         Ok(Settled::Written)
     }

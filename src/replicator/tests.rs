@@ -366,6 +366,28 @@ async fn messages_become_changes_and_their_deletes_are_enforced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn messages_of_one_version_are_records_of_their_own() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    let queue = world.regions[0].accounts()[0].queue.clone().unwrap();
+    let version = world.version(0);
+    for row in ["a", "b", "c"] {
+        let body = World::body("p", row, "one transaction", &version);
+        world.stores[0].write(&table(), &Operation::Insert(body)).await.unwrap();
+    }
+    for row in ["a", "b", "c", "b"] {
+        let puts = vec![RowKey::from(row)];
+        let (version, base) = (version.clone(), None);
+        let change = Change { table: table(), partition: "p".into(), puts, deletes: vec![], version, base };
+        queue.send(&encode_message(&change)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.settle(Duration::from_secs(70)).await;
+    world.assert_equal();
+    assert_eq!(world.contents(1).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_applied_log_is_collected_once_every_link_has_passed_it() {
     let mut world = World::new(3).await;
     world.start(&Settings::default());

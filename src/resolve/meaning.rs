@@ -18,6 +18,8 @@ pub enum Meaning {
 pub fn meaning(announced: &Version, delete: bool, found: &Finding) -> Meaning {
     use std::cmp::Ordering::{Equal, Greater, Less};
     match found {
+        // What waits in quarantine is delivered to nobody, so it supersedes nothing: another write may still land on it.
+        Finding::Future(version) if version != announced => Meaning::NotYet,
         Finding::Row { version, .. } | Finding::Future(version) => match version.cmp(announced) {
             // A put and a delete of one row cannot share a version, so a row at the version of a delete is one that
             // the delete has yet to remove.
@@ -51,6 +53,14 @@ mod tests {
     fn row(tick: i64) -> Finding {
         let body = RowBody::parse(r#"{"PartitionKey":"p","RowKey":"r"}"#).unwrap();
         Finding::Row { version: version(tick), body }
+    }
+
+    #[test]
+    fn what_waits_in_quarantine_supersedes_nothing() {
+        for delete in [false, true] {
+            assert_eq!(meaning(&version(5), delete, &Finding::Future(version(9))), Meaning::NotYet);
+        }
+        assert_eq!(meaning(&version(9), false, &Finding::Future(version(9))), Meaning::Written);
     }
 
     #[test]

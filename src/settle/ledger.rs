@@ -24,6 +24,18 @@ pub struct SettleRules {
     pub last_retry: Duration,
 }
 
+impl SettleRules {
+    /// When nothing that began before the second step of a change can take effect any more.
+    ///
+    /// A put settles a window after its announcement. A row that is deleted stands until the second step, up to half a
+    /// window later: a look that found it then may send its insert as late as a window and a half after the announcement,
+    /// into the gap that the delete leaves behind at a destination.
+    fn end_of_window(&self, announced: Time, delete: bool) -> Time {
+        let late = if delete { self.window / 2 } else { Duration::ZERO };
+        announced + self.window + late + self.date_resolution
+    }
+}
+
 /// A look that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueLook {
@@ -63,8 +75,9 @@ pub struct Offer {
 ///
 /// It decides when a row is looked at, what is offered to whom, and when a record ends: once every consumer has what a
 /// look showed at exactly the announced version, or what a look showed that began after the settle window; and never
-/// before a higher version of one of its rows. A delete always waits for the window: an absent row carries no version, so
-/// no look can tell a delete that was carried out from one under way that has yet to remove the next put.
+/// before a higher version of one of its rows. A delete always waits for its window, which is half as long again: an
+/// absent row carries no version, so no look can tell a delete that was carried out from one under way that has yet to
+/// remove the next put.
 #[derive(Debug)]
 pub struct Ledger {
     rules: SettleRules,
@@ -126,15 +139,33 @@ impl Ledger {
         self.ended.clear();
     }
 
-    /// Ends a pass that read the whole shard: what it did not see is gone, ended by somebody else.
-    pub fn complete_pass(&mut self) {
+    /// Ends a pass that read the whole shard: what it did not see is gone, ended by somebody else. What that daemon delivered
+    /// for it may have come to a destination after ours, so what was delivered of the same rows counts no more.
+    pub fn complete_pass(&mut self, now: Instant) {
         self.read_through = self.read_through.max(self.pass_began);
         let pass = self.pass;
         let gone: Vec<RowKey> =
             self.records.iter().filter(|(_, r)| r.pass < pass && !r.ending).map(|(key, _)| key.clone()).collect();
         for key in gone {
-            self.remove(&key);
+            let Some(record) = self.remove(&key) else { continue };
+            for part in record.parts {
+                self.begin_anew(&part.row, now);
+            }
         }
+    }
+
+    /// Looks at a row again, as if nothing of it had been looked at and delivered.
+    fn begin_anew(&mut self, row: &RowId, now: Instant) {
+        let Some(open) = self.rows.get_mut(row) else { return };
+        (open.since, open.tries, open.latest) = (self.looks, 0, None);
+        for (version, key) in &open.records {
+            let Some(record) = self.records.get_mut(key).filter(|record| !record.ending) else { continue };
+            if let Some(part) = record.part_mut(row) {
+                part.begin_anew(self.looks);
+            }
+            self.done.remove(&(version.clone(), key.clone()));
+        }
+        self.schedule(row, Some(now));
     }
 
     /// Takes in a record that was read; `false` where it is known or was ended just now.
@@ -242,8 +273,7 @@ impl Ledger {
     }
 
     fn is_past_window(&self, record: &OpenRecord, looked: &Looked) -> bool {
-        let end = record.inserted + self.rules.window + self.rules.date_resolution;
-        looked.began_storage.is_some_and(|began| began >= end)
+        looked.began_storage.is_some_and(|began| began >= self.rules.end_of_window(record.inserted, false))
     }
 
     /// Notes what a look says of each record of the row; offers it to those who have something else.
@@ -254,10 +284,11 @@ impl Ledger {
         let (mut tell, mut anew) = (false, false);
         for (version, key) in &open.records {
             let Some(record) = self.records.get_mut(key) else { continue };
-            let end = record.inserted + self.rules.window + self.rules.date_resolution;
-            let settled = looked.began_storage.is_some_and(|began| began >= end)
-                || (planted(Bug::LookBeforeWindow) && looked.began_storage.is_some_and(|b| b >= record.inserted));
+            let inserted = record.inserted;
             let Some(part) = record.part_mut(&looked.row).filter(|part| part.concerns(looked.look)) else { continue };
+            let end = self.rules.end_of_window(inserted, part.delete);
+            let end = if planted(Bug::LookBeforeWindow) { inserted } else { end };
+            let settled = looked.began_storage.is_some_and(|began| began >= end);
             let says = meaning(version, part.delete, &looked.finding);
             // A delete that was late may have removed what another daemon brought there after our delivery.
             anew |= part.delete && settled && part.settled.is_none();
@@ -429,8 +460,8 @@ impl Ledger {
         self.rows.values().filter(|open| open.consumers[consumer].offered.is_some()).count()
     }
 
-    fn remove(&mut self, key: &RowKey) {
-        let Some(record) = self.records.remove(key) else { return };
+    fn remove(&mut self, key: &RowKey) -> Option<OpenRecord> {
+        let record = self.records.remove(key)?;
         self.done.remove(&(record.version.clone(), key.clone()));
         for part in &record.parts {
             let Some(open) = self.rows.get_mut(&part.row) else { continue };
@@ -440,6 +471,7 @@ impl Ledger {
                 self.rows.remove(&part.row);
             }
         }
+        Some(record)
     }
 
     /// When the row must be looked at next, by what its records still want.
@@ -455,7 +487,7 @@ impl Ledger {
             if part.settled.is_some() || part.is_done(self.all) || part.is_exact_at(latest) {
                 continue;
             }
-            let end = record.inserted + self.rules.window + self.rules.date_resolution;
+            let end = self.rules.end_of_window(record.inserted, part.delete);
             let settles = storage_now.map_or(now + self.rules.last_retry, |storage| now + end.since(storage));
             let at = if part.seen.is_none() { settles.min(now + backoff) } else { settles };
             // Never in the same instant again: an estimate a tick short would spin.

@@ -88,6 +88,13 @@ impl Part {
         }
     }
 
+    /// Forgets what was seen up to `look`, but for what holds back no Last Sync Time: that this change was seen.
+    pub fn begin_anew(&mut self, look: u64) {
+        let nobody = Consumers::default();
+        (self.since, self.exact, self.run_is_open, self.settled) = (look, None, false, None);
+        (self.has_exact, self.has_settled) = (nobody, nobody);
+    }
+
     /// Whether `look` began after the record was known.
     pub fn concerns(&self, look: u64) -> bool {
         look > self.since

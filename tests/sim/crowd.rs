@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
 use crate::kinds::Kind;
+use crate::shape::Focus;
 use crate::world::World;
 
 /// A write that was acknowledged.
@@ -158,6 +159,9 @@ impl Crowd {
             (shape.may(Kind::MalformedMessage), raw::Deed::MalformedMessage),
             (shape.may(Kind::RefusedDelete), raw::Deed::RefusedDelete),
         ];
+        if shape.focus == Focus::Refusal {
+            deeds.extend([Deed::Raw(raw::Deed::RefusedDelete); 6]);
+        }
         deeds.extend(raws.into_iter().filter(|(may, _)| *may).map(|(_, deed)| Deed::Raw(deed)));
         self.dice.pick(&deeds)
     }

@@ -23,6 +23,8 @@ pub enum Focus {
     Wide,
     /// One row, two daemons a region, one of them slow, clocks that disagree.
     Duel,
+    /// Conditional deletes that are refused and leave their tombstones, under the writes of other regions.
+    Refusal,
     /// A region comes back after longer than a window, and all deliver to it at once.
     Return,
 }
@@ -102,6 +104,7 @@ impl Shape {
         match dice.below(10) {
             0 => wide.duel(dice),
             1 => wide.coming_back(dice),
+            2 => wide.refusal(dice),
             _ => wide,
         }
     }
@@ -124,6 +127,35 @@ impl Shape {
             unversioned: false,
             future: false,
             deletes: dice.below(2),
+            ..self
+        }
+    }
+
+    fn refusal(self, dice: &Dice) -> Self {
+        Self {
+            focus: Focus::Refusal,
+            topology: Topology::MultiActive,
+            accounts: vec![1; 2 + dice.below(2)],
+            window: Duration::from_secs(4),
+            writers_skew: Duration::from_millis(200),
+            regions_skew: Duration::from_secs(3),
+            steps: 30,
+            pause: Duration::from_millis(dice.pick(&[100, 400])),
+            partitions: 1,
+            rows: 1,
+            trouble: 200,
+            kinds: vec![
+                Kind::RefusedDelete,
+                Kind::RefusedDelete,
+                Kind::SlowRequest,
+                Kind::ReplyLost,
+                Kind::DaemonKilled,
+            ],
+            queue: false,
+            unversioned: false,
+            future: false,
+            deletes: 1,
+            backoff: Duration::from_millis(200),
             ..self
         }
     }

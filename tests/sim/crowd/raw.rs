@@ -92,6 +92,9 @@ impl Work {
             Deed::RefusedDelete => tables.get(&id.table, &id.partition, &id.row).await.ok().flatten(),
             _ => None,
         };
+        if stale.is_some() {
+            tokio::time::sleep(self.slow() / 4).await;
+        }
         let shard = Shard::of(&id.table, &id.partition).partition();
         let Ok(there) = tables.get(&feed, &shard, &tombstone_key(&id)).await else { return };
         let standing = there.as_ref().and_then(|row| decode_tombstone(row).ok());
@@ -108,7 +111,20 @@ impl Work {
             _ => Condition::Present,
         };
         let gone = Operation::Delete { partition: id.partition.clone(), row: id.row.clone(), condition };
-        let _ = tables.write(&id.table, &gone).await;
+        let refused = tables.write(&id.table, &gone).await.is_err_and(|error| error.status == Some(412));
+        if refused && self.dice.chance(700) {
+            self.withdraw(&id, &version).await;
+        }
+    }
+
+    /// Its first and only attempt was refused, so the record may go; the tombstone stays.
+    async fn withdraw(&self, id: &RowId, version: &Version) {
+        let tables = self.author.store.holding(&id.table, &id.partition);
+        for record in encode_change(&change(id, version, true)).expect("one row") {
+            let (partition, row) = (record.partition().clone(), record.row().clone());
+            let gone = Operation::Delete { partition, row, condition: Condition::Present };
+            let _ = tables.write(&SystemTable::Feed.name(), &gone).await;
+        }
     }
 
     /// The same change by a record of the next number.

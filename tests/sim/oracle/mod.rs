@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use tablerelay::model::RowId;
 
-use crate::chronicle::{Book, Touch};
+use crate::chronicle::{Book, Event, Touch};
 use crate::daemons::Fleet;
 use crate::world::World;
 
@@ -103,6 +103,13 @@ fn settled_version<'a>(book: &'a Book, region: usize, id: &RowId, limit: tablere
         Touch::Deleted(version) if event.by_writer() => Some(version.as_str()),
         _ => None,
     })?;
+    // A refused delete leaves its tombstone, and whatever removes the row afterwards counts as that delete. Where its writer
+    // has taken the announcement back, nobody answers for its time.
+    let withdrawn =
+        |event: &Event| event.by_writer() && matches!(&event.touch, Touch::Ended(version) if version == last);
+    if here().any(withdrawn) {
+        return None;
+    }
     // What leaves quarantine is announced anew: its last announcement counts.
     let announced = here().rev().find(|event| match &event.touch {
         Touch::Announced { version, .. } => version == last,

@@ -50,7 +50,9 @@ fn main() -> ExitCode {
         return one(seed);
     }
     if let Ok(names) = std::env::var("SIM_HUNT") {
-        return mutants::hunt(&names, number("SIM_FROM").unwrap_or(0), number("SIM_SEEDS").unwrap_or(3_000));
+        let focus = std::env::var("SIM_FOCUS").ok();
+        let (from, seeds) = (number("SIM_FROM").unwrap_or(0), number("SIM_SEEDS").unwrap_or(3_000));
+        return mutants::hunt(&names, from, seeds, focus.as_deref());
     }
     if number("SIM_MUTANTS") != Some(0) && !mutants::replay() {
         return ExitCode::FAILURE;

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tablerelay::model::ClosedList;
 use tablerelay::planted::Bug;
 
+use crate::dice::Dice;
 use crate::history;
+use crate::shape::Shape;
 
 /// A seed that catches each bug. `SIM_HUNT` finds new ones where a change of the simulator moved them.
 const RECORDED: &[(Bug, u64)] = &[
@@ -85,8 +87,9 @@ pub fn replay() -> bool {
     survived.is_empty() && missing.is_empty()
 }
 
-/// Looks for the first seed that catches each bug, and prints the table for `RECORDED`.
-pub fn hunt(names: &str, from: u64, seeds: u64) -> ExitCode {
+/// Looks for the first seed that catches each bug, and prints the table for `RECORDED`. `seeds` are tried for each: of the
+/// histories with `focus`, where one is given.
+pub fn hunt(names: &str, from: u64, seeds: u64, focus: Option<&str>) -> ExitCode {
     let bugs: Vec<Bug> = match names {
         "all" => Bug::ALL.to_vec(),
         names => names.split(',').map(named).collect(),
@@ -94,7 +97,8 @@ pub fn hunt(names: &str, from: u64, seeds: u64) -> ExitCode {
     let next = AtomicU64::new(0);
     let work = || {
         while let Some(bug) = bugs.get(next.fetch_add(1, Relaxed) as usize) {
-            let caught = (from..from + seeds).find_map(|seed| {
+            let aimed = |seed: &u64| focus.is_none_or(|focus| Shape::draw(&Dice::seeded(*seed)).focus.is_named(focus));
+            let caught = (from..).filter(aimed).take(seeds as usize).find_map(|seed| {
                 let ended = history::run(seed, Some(*bug));
                 ended.broken.map(|broken| (seed, broken))
             });

@@ -29,6 +29,13 @@ pub enum Focus {
     Return,
 }
 
+impl Focus {
+    /// Whether this is its name, in lower case.
+    pub fn is_named(self, name: &str) -> bool {
+        format!("{self:?}").eq_ignore_ascii_case(name)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Shape {
     pub focus: Focus,
@@ -139,11 +146,11 @@ impl Shape {
             window: Duration::from_secs(4),
             writers_skew: Duration::from_millis(200),
             regions_skew: Duration::from_secs(3),
-            steps: 30,
+            steps: 50,
             pause: Duration::from_millis(dice.pick(&[100, 400])),
             partitions: 1,
             rows: 1,
-            trouble: 200,
+            trouble: 300,
             kinds: vec![
                 Kind::RefusedDelete,
                 Kind::RefusedDelete,

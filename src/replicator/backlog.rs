@@ -1,0 +1,260 @@
+//! The hints of one destination in `RelayBacklog`: kept in batches, renewed, ended.
+//!
+//! They stand in the source region's home account, so that what waits for a destination needs nothing of it. A hint is
+//! renewed whenever something new waits, on its ETag, and keeps the time of the oldest announcement that it stands for; the
+//! renewal changes its ETag, so whoever delivered an older state cannot end it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lru::LruCache;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::rows::read_rows;
+use crate::feed::{Hint, decode_hint, encode_hint, hint_keys, hint_partitions, hint_since};
+use crate::model::{ClosedList, Etag, PartitionKey, Region, Row, RowId, RowKey, SystemTable, Time, Version};
+use crate::planted::{Bug, planted};
+use crate::stores::limits::MAX_OPERATIONS;
+use crate::stores::{
+    Condition, Continuation, ErrorKind, Operation, Page, Query, RegionStore, Remedy, Scope, StoreError,
+    TransactionError,
+};
+use crate::telemetry::Event;
+
+/// Hints whose ETag is remembered, so that a row that changes again and again costs no read: some 5 MiB.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+/// Hints that a probe may choose from.
+const FEW: u16 = 32;
+/// How often a batch is tried that another daemon of the region writes at the same time.
+const ATTEMPTS: usize = 4;
+
+/// Keeps the hints of one destination.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    destination: Region,
+    home: RegionStore,
+    known: Mutex<LruCache<RowKey, Known>>,
+    failing: AtomicBool,
+    hinted: watch::Sender<bool>,
+}
+
+/// A hint as it stands.
+#[derive(Debug, Clone)]
+struct Known {
+    etag: Etag,
+    since: Time,
+    /// `None` where it cannot be read.
+    version: Option<Version>,
+}
+
+/// A hint that was read, with what it takes to end it.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub hint: Hint,
+    pub etag: Etag,
+    /// When it was written or renewed last, by the storage server's clock.
+    pub renewed: Time,
+}
+
+impl Kept {
+    fn keys(&self, destination: &Region) -> (PartitionKey, RowKey) {
+        hint_keys(destination.as_str(), &self.hint.id)
+    }
+}
+
+impl Backlog {
+    pub fn new(local: &RegionStore, destination: Region) -> Self {
+        let home = RegionStore::new(local.region().clone(), vec![local.accounts()[0].clone()]);
+        let known = Mutex::new(LruCache::new(REMEMBERED));
+        Self { destination, home, known, failing: AtomicBool::new(false), hinted: watch::Sender::new(false) }
+    }
+
+    pub fn destination(&self) -> &Region {
+        &self.destination
+    }
+
+    /// So many hints were counted.
+    pub fn counted(&self, hints: u64) {
+        self.hinted.send_if_modified(|hinted| std::mem::replace(hinted, hints > 0) != (hints > 0));
+    }
+
+    /// Waits until there are hints.
+    pub async fn until_hinted(&self) {
+        // The sender is ours: it is not dropped while we borrow it.
+        let _ = self.hinted.subscribe().wait_for(|hinted| *hinted).await;
+    }
+
+    /// A page of what stands in the backlog of this destination.
+    pub async fn page(&self, continuation: Option<Continuation>) -> Result<Page, StoreError> {
+        let (from, until) = hint_partitions(self.destination.as_str());
+        let scope = Scope::Partitions { from: Some(from), until: Some(until) };
+        self.home.home().query(&SystemTable::Backlog.name(), &Query { continuation, ..Query::new(scope) }).await
+    }
+
+    /// A few of the rows that stand there.
+    pub async fn first(&self) -> Result<Vec<Row>, StoreError> {
+        let (from, until) = hint_partitions(self.destination.as_str());
+        let scope = Scope::Partitions { from: Some(from), until: Some(until) };
+        let query = Query { top: Some(FEW), ..Query::new(scope) };
+        Ok(self.home.home().query(&SystemTable::Backlog.name(), &query).await?.rows)
+    }
+
+    /// Returns once every hint is in the backlog: new, or joined to the one that stands there.
+    pub async fn keep(&self, hints: Vec<Hint>) -> Result<(), StoreError> {
+        let mut shards: BTreeMap<PartitionKey, BTreeMap<RowKey, Hint>> = BTreeMap::new();
+        for hint in hints {
+            let (partition, key) = hint_keys(self.destination.as_str(), &hint.id);
+            let shard = shards.entry(partition).or_default();
+            let hint = match shard.remove(&key) {
+                Some(other) => hint.joined(other.since, &other.version),
+                None => hint,
+            };
+            shard.insert(key, hint);
+        }
+        for (partition, hints) in shards {
+            let hints: Vec<(RowKey, Hint)> = hints.into_iter().collect();
+            for chunk in hints.chunks(MAX_OPERATIONS) {
+                let kept = self.keep_together(&partition, chunk).await;
+                self.note(&kept);
+                kept?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_together(&self, partition: &PartitionKey, hints: &[(RowKey, Hint)]) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            let renewals: Vec<(Hint, Operation)> = hints.iter().map(|(key, hint)| self.renewal(key, hint)).collect();
+            let operations: Vec<Operation> = renewals.iter().map(|(_, operation)| operation.clone()).collect();
+            match self.send(partition, &operations).await {
+                Ok(etags) => {
+                    for (((key, _), (hint, _)), etag) in hints.iter().zip(renewals).zip(etags) {
+                        let Some(etag) = etag else { continue };
+                        self.lock().put(key.clone(), Known { etag, since: hint.since, version: Some(hint.version) });
+                    }
+                    return Ok(());
+                }
+                Err(failure) => {
+                    hints.iter().for_each(|(key, _)| drop(self.lock().pop(key)));
+                    if failure.error.remedy() != Remedy::StartOver {
+                        return Err(failure.error);
+                    }
+                    self.learn(partition, hints).await?;
+                }
+            }
+        }
+        Err(StoreError::new(ErrorKind::Precondition, format!("{ATTEMPTS} times others were faster at the hints")))
+    }
+
+    /// The hint as it will stand, and the write for that.
+    fn renewal(&self, key: &RowKey, hint: &Hint) -> (Hint, Operation) {
+        let destination = self.destination.as_str();
+        match self.lock().get(key).cloned() {
+            None => (hint.clone(), Operation::Insert(encode_hint(destination, hint))),
+            Some(known) => {
+                let version = known.version.unwrap_or_else(|| hint.version.clone());
+                let since = if planted(Bug::HintForgetsItsTime) { hint.since } else { known.since };
+                let joined = hint.clone().joined(since, &version);
+                let body = encode_hint(destination, &joined);
+                (joined, Operation::Replace(body, Condition::Matches(known.etag)))
+            }
+        }
+    }
+
+    /// Reads what stands there of these hints.
+    async fn learn(&self, partition: &PartitionKey, hints: &[(RowKey, Hint)]) -> Result<(), StoreError> {
+        let table = SystemTable::Backlog.name();
+        let ids: Vec<RowId> =
+            hints.iter().map(|(key, _)| RowId::new(table.clone(), partition.clone(), key.clone())).collect();
+        let rows = read_rows(&self.home, &ids.iter().collect::<Vec<_>>()).await?;
+        for (id, row) in rows {
+            let version = decode_hint(&row).ok().map(|hint| hint.version);
+            self.lock().put(id.row, Known { since: hint_since(&row), etag: row.etag, version });
+        }
+        Ok(())
+    }
+
+    /// Ends hints, each on its ETag: one that was renewed meanwhile stays.
+    pub async fn end(&self, kept: &[Kept]) -> Result<(), StoreError> {
+        let mut shards: BTreeMap<PartitionKey, Vec<Operation>> = BTreeMap::new();
+        for kept in kept {
+            let (partition, row) = kept.keys(&self.destination);
+            self.lock().pop(&row);
+            let condition = match planted(Bug::HintEndedBlindly) {
+                true => Condition::Present,
+                false => Condition::Matches(kept.etag.clone()),
+            };
+            let delete = Operation::Delete { partition: partition.clone(), row, condition };
+            shards.entry(partition).or_default().push(delete);
+        }
+        let gone = |error: &StoreError| matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition);
+        for (partition, deletes) in shards {
+            for chunk in deletes.chunks(MAX_OPERATIONS) {
+                match self.send(&partition, chunk).await {
+                    // One of them was renewed or is gone: each for itself.
+                    Err(failure) if gone(&failure.error) && chunk.len() > 1 => {}
+                    Err(failure) if gone(&failure.error) => continue,
+                    result => {
+                        result.map_err(|failure| failure.error)?;
+                        continue;
+                    }
+                }
+                for delete in chunk {
+                    match self.send(&partition, std::slice::from_ref(delete)).await {
+                        Err(failure) if !gone(&failure.error) => return Err(failure.error),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a row out of the backlog that is no hint, on its ETag.
+    pub async fn remove(&self, row: &Row) -> Result<(), StoreError> {
+        let (partition, key) = (row.body.partition().clone(), row.body.row().clone());
+        let condition = Condition::Matches(row.etag.clone());
+        let delete = Operation::Delete { partition: partition.clone(), row: key, condition };
+        match self.send(&partition, &[delete]).await {
+            Err(failure) if !matches!(failure.error.kind, ErrorKind::NotFound | ErrorKind::Precondition) => {
+                Err(failure.error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn send(
+        &self,
+        partition: &PartitionKey,
+        operations: &[Operation],
+    ) -> Result<Vec<Option<Etag>>, TransactionError> {
+        let (tables, table) = (self.home.home(), SystemTable::Backlog.name());
+        match operations {
+            [one] => tables.write(&table, one).await.map(|etag| vec![etag]).map_err(TransactionError::from),
+            many => tables.transact(&table, partition, many).await,
+        }
+    }
+
+    /// One line when hints cannot be kept, one when they can again.
+    fn note(&self, kept: &Result<(), StoreError>) {
+        let failed = kept.is_err();
+        let changed = self.failing.swap(failed, Ordering::Relaxed) != failed;
+        match kept {
+            Err(error) if changed => {
+                warn!(event = Event::BacklogFailing.as_str(), destination = %self.destination, %error,
+                    "hints cannot be kept; their changes stay in the feed and are tried again");
+            }
+            Ok(()) if changed => {
+                info!(event = Event::BacklogRecovered.as_str(), destination = %self.destination, "hints can be kept again");
+            }
+            _ => {}
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<RowKey, Known>> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -12,6 +12,7 @@ closed_list! {
     pub enum Bug {
         EndEarly = "end-early", "a record ends when anything was delivered, written or not", "R1";
         LowestFirst = "lowest-first", "a record ends while a higher one of its row is open", "R1";
+        EndedByOthers = "ended-by-others", "what another daemon delivered last is thought to have come before", "R1";
         DeleteIsExact = "delete-is-exact", "the record of a delete ends at the first absent look", "R1";
         LookBeforeWindow = "look-before-window", "a look that began within the window settles", "R1";
         SupersededIsWritten = "superseded-is-written", "a newer row is taken for the announced one", "R2";
@@ -41,6 +42,7 @@ closed_list! {
         FirstPageOnly = "first-page-only", "a shard is thought to end with its first page", "the source";
         CacheUnguarded = "cache-unguarded", "a cache is set without looking at the version it holds", "the cache's script";
         CacheForgotten = "cache-forgotten", "a failed refresh of the cache is not tried again", "the cache's lane";
+        CacheOrderIgnored = "cache-order-ignored", "a version that stands nowhere but in the cache is left there", "R10";
         NotTold = "not-told", "what was delivered is not written to the applied log", "the applied log";
         MessageFirst = "message-first", "a queue message is deleted before its record stands", "the queue's reader";
         MalformedDropped = "malformed-dropped", "a malformed record is deleted instead of quarantined", "quarantine";

@@ -77,7 +77,7 @@ impl CacheLane {
             Err(error) => return failed(&error),
         };
         let done = Outcome::Done(ApplyOutcome::Replaced);
-        let Some(held) = held.filter(|held| held > found) else { return done };
+        let Some(held) = held.filter(|held| held > found && !planted(Bug::CacheOrderIgnored)) else { return done };
         let Some(now) = self.0.here.store.holding(&id.table, &id.partition).clock().at(Instant::now()) else {
             return Outcome::LookAgain;
         };

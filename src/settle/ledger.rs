@@ -147,7 +147,7 @@ impl Ledger {
         let gone: Vec<RowKey> =
             self.records.iter().filter(|(_, r)| r.pass < pass && !r.ending).map(|(key, _)| key.clone()).collect();
         for key in gone {
-            let Some(record) = self.remove(&key) else { continue };
+            let Some(record) = self.remove(&key).filter(|_| !planted(Bug::EndedByOthers)) else { continue };
             for part in record.parts {
                 self.begin_anew(&part.row, now);
             }

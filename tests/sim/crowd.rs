@@ -2,10 +2,11 @@
 
 mod raw;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tablerelay::model::{RowBody, RowId, RowKey, Version};
+use tablerelay::model::{Etag, RowBody, RowId, RowKey, Version};
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::{Condition, Operation, RegionStore};
 use tablerelay::writer::{WriteError, Writer, WriterOptions};
@@ -41,6 +42,8 @@ struct Author {
     writer: Writer,
     /// The same lines without a writer, for programs of their own.
     store: RegionStore,
+    /// ETags that it once read and holds on to.
+    read: Mutex<BTreeMap<RowId, Etag>>,
 }
 
 /// All writers.
@@ -92,7 +95,7 @@ impl Crowd {
                     look_at_tombstones: world.dice.chance(700),
                 };
                 let writer = Writer::new(store.clone(), options, clock.clone());
-                authors.push(Arc::new(Author { region, clock, writer, store }));
+                authors.push(Arc::new(Author { region, clock, writer, store, read: Mutex::default() }));
             }
         }
         if !world.shape.writers_skew.is_zero() || !world.shape.regions_skew.is_zero() {

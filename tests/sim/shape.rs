@@ -125,8 +125,8 @@ impl Shape {
             window: Duration::from_secs(4),
             writers_skew: Duration::from_millis(1_500),
             regions_skew: Duration::ZERO,
-            steps: 25,
-            pause: Duration::from_millis(dice.pick(&[100, 400])),
+            steps: 25 + 25 * dice.below(3),
+            pause: Duration::from_millis(dice.pick(&[30, 100, 400])),
             partitions: 1,
             rows: 1,
             trouble: 400,
@@ -161,7 +161,7 @@ impl Shape {
             queue: false,
             unversioned: false,
             future: false,
-            deletes: 1,
+            deletes: 1 + dice.below(3),
             backoff: Duration::from_millis(200),
             ..self
         }

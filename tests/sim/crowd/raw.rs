@@ -6,7 +6,7 @@ use std::time::Duration;
 use tablerelay::feed::{
     Shard, decode_tombstone, encode_change, encode_message, encode_numbered, encode_tombstone, tombstone_key,
 };
-use tablerelay::model::{Change, RowBody, RowId, SystemTable, Tombstone, Version, WriterId};
+use tablerelay::model::{Change, Etag, RowBody, RowId, SystemTable, Tombstone, Version, WriterId};
 use tablerelay::stores::{Condition, Operation, StoreError};
 
 use super::Work;
@@ -89,7 +89,7 @@ impl Work {
         let (feed, version) = (SystemTable::Feed.name(), self.blind_version());
         let tables = self.author.store.holding(&id.table, &id.partition);
         let stale = match deed {
-            Deed::RefusedDelete => tables.get(&id.table, &id.partition, &id.row).await.ok().flatten(),
+            Deed::RefusedDelete => self.stale_etag(&id).await,
             _ => None,
         };
         if stale.is_some() {
@@ -106,7 +106,7 @@ impl Work {
         }
         tokio::time::sleep(self.slow()).await;
         let condition = match (deed, stale) {
-            (Deed::RefusedDelete, Some(row)) => Condition::Matches(row.etag),
+            (Deed::RefusedDelete, Some(etag)) => Condition::Matches(etag),
             (Deed::RefusedDelete, None) => return,
             _ => Condition::Present,
         };
@@ -115,6 +115,19 @@ impl Work {
         if refused && self.dice.chance(700) {
             self.withdraw(&id, &version).await;
         }
+    }
+
+    /// What it read of the row now, or a while ago.
+    async fn stale_etag(&self, id: &RowId) -> Option<Etag> {
+        let tables = self.author.store.holding(&id.table, &id.partition);
+        let row = tables.get(&id.table, &id.partition, &id.row).await.ok().flatten();
+        let mut read = self.author.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = read.get(id).cloned();
+        let now = row.map(|row| row.etag);
+        if let Some(etag) = &now {
+            read.insert(id.clone(), etag.clone());
+        }
+        if self.dice.chance(500) { before.or(now) } else { now.or(before) }
     }
 
     /// Its first and only attempt was refused, so the record may go; the tombstone stays.

@@ -47,6 +47,12 @@ closed_list! {
         MessageFirst = "message-first", "a queue message is deleted before its record stands", "the queue's reader";
         MalformedDropped = "malformed-dropped", "a malformed record is deleted instead of quarantined", "quarantine";
         SyncedTooSoon = "synced-too-soon", "Last Sync Time passes announcements that are open", "Last Sync Time";
+        HintNotDurable = "hint-not-durable", "a record ends on a hint that was never written", "hints";
+        HintEndedBlindly = "hint-ended-blindly", "a hint is deleted although it was renewed meanwhile", "hints";
+        HintForgetsItsTime = "hint-forgets-its-time", "a renewed hint says it waits since now", "hints";
+        HintsNotCounted = "hints-not-counted", "Last Sync Time passes what only hints wait for", "Last Sync Time";
+        HintDropped = "hint-dropped", "a hint ends although its delivery failed", "hints";
+        HintNotLookedBack = "hint-not-looked-back", "a hint ends without a look at what stands after its delivery", "hints";
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::Limits;
-use crate::model::{PartitionKey, RowId, TableName, Version};
+use crate::model::{PartitionKey, RowId, TableName, Time, Version};
 use crate::resolve::Finding;
 
 /// A finding on its way to one consumer.
@@ -17,6 +17,8 @@ pub struct Parcel {
     pub look: u64,
     /// When the look began: what R9 counts from.
     pub began: Instant,
+    /// When the oldest change was announced that this stands for, by the storage clock.
+    pub announced: Time,
     /// What was found.
     pub finding: Finding,
 }
@@ -36,9 +38,14 @@ pub struct Pending {
 
 impl Pending {
     /// Takes a parcel in. An older look of the same row gives way; an older look than the one that waits is dropped.
-    pub fn offer(&mut self, parcel: Parcel) {
-        if self.parcels.get(&parcel.id).is_some_and(|waiting| waiting.look > parcel.look) {
-            return;
+    pub fn offer(&mut self, mut parcel: Parcel) {
+        if let Some(waiting) = self.parcels.get_mut(&parcel.id) {
+            // Whichever stays stands for what both were announced by.
+            let announced = waiting.announced.min(parcel.announced);
+            (waiting.announced, parcel.announced) = (announced, announced);
+            if waiting.look > parcel.look {
+                return;
+            }
         }
         self.bytes += parcel.finding.bytes();
         if let Some(older) = self.parcels.insert(parcel.id.clone(), parcel) {
@@ -116,7 +123,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Region, RowBody, Time, WriterId};
+    use crate::model::{Region, RowBody, WriterId};
     use proptest::prelude::*;
 
     fn parcel(partition: u8, row: u8, tick: i64, look: u64) -> Parcel {
@@ -128,6 +135,7 @@ mod tests {
             id: RowId::new(TableName::new("orders").unwrap(), partition, row),
             look,
             began: Instant::now(),
+            announced: Time::from_ticks(tick),
             finding: Finding::Row { version, body },
         }
     }
@@ -142,6 +150,7 @@ mod tests {
         pending.offer(parcel(0, 0, 5, 2));
         let batch = pending.take(ROOMY);
         assert_eq!(batch.iter().map(|p| p.look).collect::<Vec<_>>(), [3]);
+        assert_eq!(batch[0].announced, Time::from_ticks(5), "the oldest announcement of all");
         assert_eq!((pending.rows(), pending.bytes()), (0, 0));
     }
 

@@ -47,8 +47,9 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 fn replication(section: Section<'_>) -> ReplicationSettings {
     let default = ReplicationSettings::default();
+    let settle_window = section.within("settle_window", default.settle_window, ms(1_000)..=HOUR);
     let replication = ReplicationSettings {
-        settle_window: section.within("settle_window", default.settle_window, ms(1_000)..=HOUR),
+        settle_window,
         max_clock_skew: section.within("max_clock_skew", default.max_clock_skew, ms(0)..=HOUR),
         poll_busy: section.within("poll_busy", default.poll_busy, ms(1)..=ms(60_000)),
         poll_idle: section.within("poll_idle", default.poll_idle, ms(1)..=ms(60_000)),
@@ -56,7 +57,13 @@ fn replication(section: Section<'_>) -> ReplicationSettings {
         requests_in_flight: section.within("requests_in_flight", default.requests_in_flight, 1..=1_000),
         batch_rows: section.within("batch_rows", default.batch_rows, 1..=10_000),
         tombstone_scan: section.within("tombstone_scan", default.tombstone_scan, 0..=1_000),
+        // A shorter window shortens what nobody has set.
+        park_after: section.within("park_after", default.park_after.min(settle_window / 4), ms(100)..=HOUR),
     };
+    if replication.park_after > settle_window / 2 {
+        let most = super::duration::render(settle_window / 2);
+        section.problem("park_after", format!("should be at most half the settle window, {most}"));
+    }
     if replication.settle_window < replication.max_clock_skew {
         let key = if section.has("settle_window") { "settle_window" } else { "max_clock_skew" };
         section.problem(

@@ -78,6 +78,9 @@ pub struct ReplicationSettings {
     pub batch_rows: u32,
     /// While a shard holds at most this many tombstones, they are read in one query instead of one by one.
     pub tombstone_scan: u32,
+    /// How long a destination may take nothing before it is parked.
+    #[serde(serialize_with = "duration::serialize")]
+    pub park_after: Duration,
 }
 
 /// `[http]`: requests to storage accounts.
@@ -244,6 +247,7 @@ impl Default for ReplicationSettings {
             requests_in_flight: 64,
             batch_rows: 500,
             tombstone_scan: 1_000,
+            park_after: Duration::from_secs(10),
         }
     }
 }

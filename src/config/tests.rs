@@ -63,6 +63,7 @@ fn a_small_file_has_every_default() {
     requests_in_flight = 64
     batch_rows = 500
     tombstone_scan = 1000
+    park_after = "10s"
 
     [http]
     connect_timeout = "5s"

@@ -109,6 +109,7 @@ fn tuned(settings: &ReplicationSettings) -> replicator::Settings {
         requests_in_flight: size(settings.requests_in_flight),
         batch: Limits { rows: size(settings.batch_rows), ..default.batch },
         tombstone_scan: u16::try_from(settings.tombstone_scan).unwrap_or(default.tombstone_scan),
+        park_after: settings.park_after,
         ..default
     }
 }

@@ -44,6 +44,9 @@ closed_list! {
         UnreadableTombstone = "unreadable-tombstone",
             "a row of the feed that should be a tombstone cannot be read as one",
             "mend the writer, then let it delete the row once more";
+        UnreadableHint = "unreadable-hint",
+            "a row of RelayBacklog cannot be read as a hint, so nobody knows which row waits",
+            "find out who wrote it; write the row that it meant once more, or verify the two regions";
     }
 }
 

@@ -5,12 +5,15 @@
 //! does no I/O. Whatever is written by the protocol, by an application or by a daemon, is encoded here; so is the applied
 //! log, by which a destination learns what came in.
 //!
+//! What waits for a consumer that is down is a [`Hint`] in `RelayBacklog`.
+//!
 //! What cannot be decoded is [`Malformed`] for one [`Reason`], and goes to quarantine whole, as an [`Entry`]. The
 //! decoders are strict where a slip of the writer would do harm later (a wrong shard hides tombstones), and lenient
 //! where it cannot (a row key that a list names twice is taken once, a `Base` that does not parse is left out).
 
 mod applied;
 mod hash;
+mod hint;
 mod malformed;
 mod message;
 mod quarantine;
@@ -22,6 +25,7 @@ mod split;
 mod tombstone;
 
 pub use applied::{Applied, decode_applied, encode_applied};
+pub use hint::{Hint, decode_hint, encode_hint, hint_consumer, hint_keys, hint_partitions, hint_since};
 pub use malformed::{Malformed, Reason};
 pub use message::{decode_message, encode_message};
 pub use quarantine::{Entry, Source, UnreadableEntry, entry_keys};

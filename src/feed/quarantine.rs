@@ -13,6 +13,9 @@ closed_list! {
         Message = "message",
             "a message of the queue; the entry holds its text as it was sent",
             "see its reason";
+        Hint = "hint",
+            "a row of RelayBacklog that is no hint; the entry holds its JSON",
+            "see its reason";
         Row = "row",
             "one row that a well-formed announcement names; the entry holds the record that would announce it again, and \
              the row stands where it was written",

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::feed::Shard;
 use crate::model::{AccountName, Region, Time};
+use crate::planted::{Bug, planted};
 use crate::settle::LinkStatus;
 use crate::telemetry::metrics::{self, ApplyOutcome};
 
@@ -26,6 +27,16 @@ pub(super) struct ShardProgress {
     pub read_once: bool,
     /// When its carrier reported, or was told to begin.
     pub reported: Option<Instant>,
+}
+
+/// What waits for one consumer as hints.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waiting {
+    /// Last Sync Time, hints considered.
+    pub last_sync: Option<Time>,
+    pub hints: u64,
+    /// When the oldest change was announced that a hint stands for.
+    pub oldest: Option<Time>,
 }
 
 /// What was delivered over one link since the line began.
@@ -61,6 +72,7 @@ pub struct StatusBoard {
     links: Mutex<Vec<LinkStatus>>,
     delivered: Mutex<BTreeMap<Region, Delivered>>,
     progress: Mutex<Option<Instant>>,
+    waiting: Mutex<BTreeMap<usize, Waiting>>,
 }
 
 impl StatusBoard {
@@ -112,8 +124,23 @@ impl StatusBoard {
         *lock(&self.links) = links;
     }
 
+    /// The hints of a consumer were counted.
+    pub(super) fn hinted(&self, consumer: usize, waiting: Waiting) {
+        lock(&self.waiting).insert(consumer, waiting);
+    }
+
+    /// Of a destination, in the feed and as hints: its Last Sync Time, its oldest waiting change, and how many rows wait. No
+    /// Last Sync Time before its hints were counted.
+    pub(super) fn of_destination(&self, consumer: usize) -> (Option<Time>, Option<Time>, u64) {
+        let (synced, oldest, rows) = self.of_ledgers(consumer);
+        let waiting = lock(&self.waiting).get(&consumer).copied().unwrap_or_default();
+        let last_sync = if planted(Bug::HintsNotCounted) { synced } else { waiting.last_sync };
+        let oldest = oldest.into_iter().chain(waiting.oldest).min();
+        (last_sync, oldest, rows as u64 + waiting.hints)
+    }
+
     /// Over all shards: the Last Sync Time of a consumer, its oldest waiting change, and how many rows wait.
-    pub(super) fn of_consumer(&self, consumer: usize) -> (Option<Time>, Option<Time>, usize) {
+    pub(super) fn of_ledgers(&self, consumer: usize) -> (Option<Time>, Option<Time>, usize) {
         let shards = lock(&self.shards);
         let last_sync: Option<Vec<Time>> =
             shards.values().map(|shard| shard.last_sync.get(consumer).copied().flatten()).collect();

@@ -20,7 +20,7 @@ use super::poll::{Activity, Pace};
 use super::source::{PageRead, Source};
 use crate::batch::Parcel;
 use crate::feed::Shard;
-use crate::model::{ClosedList, Etag, RowKey, Time};
+use crate::model::{ClosedList, Etag, RowKey, Time, Version};
 use crate::runtime::Runtime;
 use crate::settle::{Ledger, Looked, Offer};
 use crate::stores::{Continuation, Remedy, StoreError};
@@ -270,6 +270,7 @@ impl Carrier {
                 id: offer.looked.row.clone(),
                 look: offer.looked.look,
                 began: offer.looked.began,
+                announced: self.announced(&offer.looked, number),
                 finding: offer.looked.finding.clone(),
             });
             let mut mine = mine.peekable();
@@ -277,6 +278,12 @@ impl Carrier {
                 basket.put(mine, self.budget);
             }
         }
+    }
+
+    fn announced(&self, looked: &Looked, consumer: usize) -> Time {
+        let announced = self.ledger.announced(&looked.row, consumer);
+        // A row that is offered is open; else the time that its version claims would do.
+        announced.or(looked.finding.version().map(Version::time)).unwrap_or(Time::EPOCH)
     }
 
     fn take_report(&mut self, report: Report) {

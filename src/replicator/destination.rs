@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use lru::LruCache;
 use tokio::sync::Semaphore;
 
 use super::applied_sender::AppliedSender;
+use super::backlog::Backlog;
 use super::health::Health;
 use super::single::Single;
 use super::tombstones::Tombstones;
@@ -27,6 +29,10 @@ pub(super) struct Destination {
     pub single: Single,
     pub applied: AppliedSender,
     pub health: Health,
+    /// What waits for it as hints.
+    pub backlog: Arc<Backlog>,
+    /// Lanes that have a batch under way.
+    pub lanes_at_work: AtomicUsize,
     /// Bounds the requests under way to the region.
     pub permits: Semaphore,
     etags: Mutex<LruCache<RowId, (Etag, Version)>>,
@@ -35,18 +41,20 @@ pub(super) struct Destination {
 
 impl Destination {
     pub fn new(
-        source: &Region,
+        local: &RegionStore,
         store: RegionStore,
         settings: &Settings,
         writer: WriterId,
         runtime: &Runtime,
         tasks: &Tasks,
     ) -> Arc<Self> {
-        let applied = AppliedSender::start(source.clone(), store.clone(), writer, runtime.clone(), tasks);
+        let applied = AppliedSender::start(local.region().clone(), store.clone(), writer, runtime.clone(), tasks);
         Arc::new(Self {
             tombstones: Tombstones::new(store.clone(), settings.tombstone_scan),
             single: Single::new(store.clone(), runtime.clone(), settings.settle_window),
-            health: Health::new(source.clone(), store.region().clone()),
+            health: Health::new(local.region().clone(), store.region().clone(), settings.park_after),
+            backlog: Arc::new(Backlog::new(local, store.region().clone())),
+            lanes_at_work: AtomicUsize::new(0),
             permits: Semaphore::new(settings.requests_in_flight),
             etags: Mutex::new(LruCache::new(REMEMBERED)),
             absent: Mutex::default(),

@@ -1,8 +1,12 @@
-//! Whether a link delivers, as its lanes find it.
+//! Whether a link delivers: flowing, backing off, or parked.
+//!
+//! The lanes and the drain of a destination tell what succeeded and what failed; whoever has waited too long parks the
+//! link. From then on lanes keep hints instead of trying, until a probe finds the destination back.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -11,47 +15,77 @@ use crate::settle::LinkState;
 use crate::stores::{Remedy, StoreError};
 use crate::telemetry::Event;
 
-/// The health of a link, told by every batch that succeeds or fails. One WARN when it turns bad, one INFO when it is
-/// good again.
+/// The health of a link, told by every batch that succeeds or fails. One WARN when its state changes for the worse, one
+/// INFO when it is good again; what failed in between is counted, not told.
 #[derive(Debug)]
 pub(super) struct Health {
     source: Region,
     destination: Region,
-    failing: Mutex<Option<Failing>>,
+    park_after: Duration,
+    trouble: Mutex<Option<Trouble>>,
+    parked: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
-struct Failing {
+struct Trouble {
     since: Instant,
     failures: u64,
-    error: String,
+    error: Option<String>,
+}
+
+impl Trouble {
+    fn begun() -> Self {
+        Self { since: Instant::now(), failures: 0, error: None }
+    }
 }
 
 impl Health {
-    pub fn new(source: Region, destination: Region) -> Self {
-        Self { source, destination, failing: Mutex::default() }
+    pub fn new(source: Region, destination: Region, park_after: Duration) -> Self {
+        Self { source, destination, park_after, trouble: Mutex::default(), parked: watch::Sender::new(false) }
     }
 
+    /// How long a destination may take nothing before it is parked.
+    pub fn park_after(&self) -> Duration {
+        self.park_after
+    }
+
+    /// Something was delivered. A parked link flows again by [`recovered`](Self::recovered) alone: what a request that was
+    /// long under way found says nothing of now.
     pub fn succeeded(&self) {
-        let Some(failing) = self.lock().take() else { return };
+        if !self.is_parked() {
+            self.flows();
+        }
+    }
+
+    /// A probe was answered and a hint delivered, where there is one.
+    pub fn recovered(&self) {
+        self.flows();
+        self.parked.send_replace(false);
+    }
+
+    fn flows(&self) {
+        let Some(trouble) = self.lock().take() else { return };
+        let (after, failures) = (trouble.since.elapsed(), trouble.failures);
         info!(
             event = Event::LinkFlowing.as_str(),
             source = %self.source,
             destination = %self.destination,
-            after = ?failing.since.elapsed(),
-            failures = failing.failures,
-            "the destination takes changes again"
+            ?after,
+            failures,
+            "recovered after {after:.1?}: the destination takes changes again"
         );
     }
 
     pub fn failed(&self, error: &StoreError) {
-        let mut failing = self.lock();
-        if let Some(failing) = failing.as_mut() {
-            failing.failures += 1;
-            failing.error = error.to_string();
+        let mut trouble = self.lock();
+        let first = trouble.is_none();
+        let known = trouble.get_or_insert_with(Trouble::begun);
+        known.failures += 1;
+        known.error = Some(error.to_string());
+        drop(trouble);
+        if !first {
             return;
         }
-        *failing = Some(Failing { since: Instant::now(), failures: 1, error: error.to_string() });
         let event = match error.remedy() {
             Remedy::FixAccess => Event::AccessDenied,
             _ => Event::LinkBackingOff,
@@ -65,15 +99,49 @@ impl Health {
         );
     }
 
+    /// Nothing was delivered for too long, or too much waits: from now on hints are kept.
+    pub fn park(&self, why: &str) {
+        let (failures, error) = {
+            let mut trouble = self.lock();
+            let known = trouble.get_or_insert_with(Trouble::begun);
+            (known.failures, known.error.clone().unwrap_or_else(|| "no reply".to_owned()))
+        };
+        if self.parked.send_replace(true) {
+            return;
+        }
+        warn!(
+            event = Event::LinkParked.as_str(),
+            source = %self.source,
+            destination = %self.destination,
+            why,
+            failures,
+            error,
+            "the destination is parked: what it misses is kept as hints until it is back"
+        );
+    }
+
+    pub fn is_parked(&self) -> bool {
+        *self.parked.borrow()
+    }
+
+    /// Waits until the link is parked.
+    pub async fn until_parked(&self) {
+        // The sender is ours: it is not dropped while we borrow it.
+        let _ = self.parked.subscribe().wait_for(|parked| *parked).await;
+    }
+
     pub fn state(&self) -> (LinkState, Option<String>) {
-        match self.lock().as_ref() {
-            Some(failing) => (LinkState::BackingOff, Some(failing.error.clone())),
+        let trouble = self.lock();
+        let error = trouble.as_ref().and_then(|trouble| trouble.error.clone());
+        match trouble.as_ref() {
+            _ if self.is_parked() => (LinkState::Parked, error),
+            Some(_) => (LinkState::BackingOff, error),
             None => (LinkState::Flowing, None),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Failing>> {
-        self.failing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -103,5 +171,40 @@ impl Backoff {
         let most = self.first.saturating_mul(1 << self.failures.min(16)).min(self.last);
         self.failures = self.failures.saturating_add(1);
         (most / 10 + runtime.jitter(most - most / 10)).max(asked.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stores::ErrorKind;
+
+    fn health() -> Health {
+        let region = |name| Region::new(name).unwrap();
+        Health::new(region("west"), region("north"), Duration::from_secs(10))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parked_link_stays_parked_until_a_probe_finds_it_back() {
+        let health = health();
+        let error = StoreError::new(ErrorKind::Unreachable, "no reply");
+        assert_eq!(health.state(), (LinkState::Flowing, None));
+        health.failed(&error);
+        assert_eq!(health.state(), (LinkState::BackingOff, Some(error.to_string())));
+        health.park("test");
+        health.succeeded();
+        assert_eq!(health.state(), (LinkState::Parked, Some(error.to_string())));
+        health.until_parked().await;
+        health.recovered();
+        assert_eq!(health.state(), (LinkState::Flowing, None));
+        let parked = tokio::time::timeout(Duration::from_secs(1), health.until_parked()).await;
+        assert!(parked.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_without_an_error_is_parked_too() {
+        let health = health();
+        health.park("test");
+        assert_eq!(health.state(), (LinkState::Parked, None));
     }
 }

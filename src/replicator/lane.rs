@@ -1,21 +1,47 @@
 //! A lane: what carries one shard's findings to one consumer.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::board::StatusBoard;
 use super::create_missing;
 use super::deliver::Delivery;
-use super::health::Backoff;
+use super::destination::Destination;
+use super::health::{Backoff, Health};
 use super::item::Outcome;
 use super::refresh::CacheLane;
 use crate::batch::{Limits, Parcel, Pending};
+use crate::feed::Hint;
+use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, StoreError};
+
+/// How often a lane whose batch takes long looks at what waits behind it.
+const CROWD_CHECK: Duration = Duration::from_millis(500);
+
+/// Counts a lane that has a batch under way.
+struct AtWork<'a>(&'a AtomicUsize);
+
+impl<'a> AtWork<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What waits in a lane; the shard's carrier puts in, the lane's task takes out.
 #[derive(Debug, Default)]
@@ -41,6 +67,10 @@ impl Basket {
 
     fn take(&self, limits: Limits) -> Vec<Parcel> {
         self.lock().take(limits)
+    }
+
+    fn rows(&self) -> usize {
+        self.lock().rows()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
@@ -83,6 +113,12 @@ pub(super) struct Lane {
     pub reports: mpsc::Sender<Report>,
     pub limits: Limits,
     pub budget: usize,
+    /// Rows that are too many to wait in memory for long.
+    pub crowd: usize,
+    /// Since when nothing has got through although it was tried.
+    pub trying: Option<Instant>,
+    /// Since when too many rows wait.
+    pub crowded: Option<Instant>,
     pub backoff: Backoff,
     pub board: Arc<StatusBoard>,
     pub runtime: Runtime,
@@ -94,6 +130,8 @@ impl Lane {
         loop {
             let batch = self.basket.take(self.limits());
             if batch.is_empty() {
+                // Whoever has nothing to do does not wait for anything.
+                (self.trying, self.crowded) = (None, None);
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
@@ -110,16 +148,47 @@ impl Lane {
 
     /// While the consumer fails, one partition at a time is enough to find out whether it still does.
     fn limits(&self) -> Limits {
-        if self.backoff.is_failing() { Limits { rows: 1, ..self.limits } } else { self.limits }
+        let parked = matches!(&self.consumer, Consumer::Region(delivery) if delivery.to.health.is_parked());
+        if self.backoff.is_failing() && !parked { Limits { rows: 1, ..self.limits } } else { self.limits }
     }
 
     async fn carry(&mut self, batch: Vec<Parcel>) {
         let outcomes = match &self.consumer {
-            Consumer::Region(delivery) => delivery.deliver(batch).await,
             Consumer::Cache(cache) => cache.refresh(batch).await,
+            Consumer::Region(delivery) => {
+                let delivery = delivery.clone();
+                let _at_work = AtWork::begin(&delivery.to.lanes_at_work);
+                let began = *self.trying.get_or_insert(self.runtime.instant());
+                let waiting = batch.clone();
+                tokio::select! {
+                    biased;
+                    () = self.given_up(&delivery.to.health, began) => return self.hint(&delivery.to, waiting).await,
+                    outcomes = delivery.deliver(batch) => outcomes,
+                }
+            }
         };
+        let (report, failed, failure) = self.sort(outcomes);
+        let had_success = !report.delivered.is_empty();
+        if had_success {
+            self.trying = None;
+        }
+        self.tell(report).await;
+        self.basket.put(failed, self.budget);
+        match failure {
+            Some(error) => {
+                self.create_what_is_missing(&error).await;
+                let wait = self.backoff.next(&self.runtime, error.retry_after);
+                self.rest(wait).await;
+            }
+            None if had_success => self.backoff.reset(),
+            None => {}
+        }
+    }
+
+    /// What to tell the carrier, what is to be tried again, and why.
+    fn sort(&self, outcomes: Vec<(Parcel, Outcome)>) -> (Report, Vec<Parcel>, Option<StoreError>) {
         let mut report = Report::of(self.number);
-        let (mut failed, mut failure, mut done) = (Vec::new(), None, std::collections::BTreeMap::new());
+        let (mut failed, mut failure, mut done) = (Vec::new(), None, BTreeMap::new());
         for (parcel, outcome) in outcomes {
             match outcome {
                 Outcome::Done(outcome) => {
@@ -144,20 +213,74 @@ impl Lane {
                 None => {}
             }
         }
-        let had_success = !report.delivered.is_empty();
+        (report, failed, failure)
+    }
+
+    async fn tell(&self, report: Report) {
         if !report.is_empty() {
             // The carrier outlives its lanes but for the shutdown, when nobody waits for reports.
             let _ = self.reports.send(report).await;
         }
-        self.basket.put(failed, self.budget);
-        match failure {
-            Some(error) => {
-                self.create_what_is_missing(&error).await;
+    }
+
+    /// Waits before the next try, unless the destination is parked meanwhile.
+    async fn rest(&mut self, wait: Duration) {
+        let Consumer::Region(delivery) = &self.consumer else { return tokio::time::sleep(wait).await };
+        let (delivery, now) = (delivery.clone(), self.runtime.instant());
+        let began = self.trying.unwrap_or(now);
+        tokio::select! {
+            biased;
+            () = self.given_up(&delivery.to.health, began) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+
+    /// Waits until the destination is parked: by somebody else, or by this lane, because nothing got through it since
+    /// `began`, or because too much waits in it.
+    async fn given_up(&mut self, health: &Health, began: Instant) {
+        let deadline = began + health.park_after();
+        loop {
+            let now = self.runtime.instant();
+            self.crowded = (self.basket.rows() >= self.crowd).then(|| self.crowded.unwrap_or(now));
+            if now >= deadline {
+                health.park("it has taken nothing for too long");
+            } else if self.crowded.is_some_and(|since| now >= since + health.park_after()) {
+                health.park("more waits for it than memory has room for");
+            }
+            tokio::select! {
+                biased;
+                () = health.until_parked() => return,
+                () = tokio::time::sleep_until(deadline.min(now + CROWD_CHECK)) => {}
+            }
+        }
+    }
+
+    /// The destination is parked: what was found becomes hints, which is as good as delivered (R1).
+    async fn hint(&mut self, to: &Destination, batch: Vec<Parcel>) {
+        (self.trying, self.crowded) = (None, None);
+        self.backoff.reset();
+        let mut report = Report::of(self.number);
+        let mut hints = Vec::with_capacity(batch.len());
+        for parcel in batch {
+            let (id, since) = (parcel.id.clone(), parcel.announced);
+            match parcel.finding.version().cloned() {
+                Some(version) => {
+                    hints.push(Hint { id, version, since });
+                    report.delivered.push(parcel);
+                }
+                // Its finding was let go for want of memory.
+                None => report.look_again.push(parcel),
+            }
+        }
+        let kept = if planted(Bug::HintNotDurable) { Ok(()) } else { to.backlog.keep(hints).await };
+        match kept {
+            Ok(()) => self.tell(report).await,
+            Err(error) => {
+                self.basket.put(std::mem::take(&mut report.delivered), self.budget);
+                self.tell(report).await;
                 let wait = self.backoff.next(&self.runtime, error.retry_after);
                 tokio::time::sleep(wait).await;
             }
-            None if had_success => self.backoff.reset(),
-            None => {}
         }
     }
 

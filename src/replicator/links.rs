@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -30,9 +32,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes until it is stopped, and once more then.
+    /// Publishes until it is stopped.
     pub async fn run(self, stop: CancellationToken) {
         let mut next_publication = self.runtime.instant();
+        let mut publication: Option<BoxFuture<'_, ()>> = None;
         loop {
             let links = self.links();
             self.board.set_links(links.clone());
@@ -40,16 +43,16 @@ impl Publisher {
             let now = self.runtime.instant();
             if now >= next_publication {
                 next_publication = now + self.publish_every;
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = self.publish(&links) => {}
-                }
+                // One that was not through by now is let go, and this one makes it good.
+                publication = Some(self.publish(links).boxed());
             }
+            let next = now + REFRESH_EVERY.min(self.publish_every);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(REFRESH_EVERY.min(self.publish_every)) => {}
+                // Beside the waiting: an end that hangs keeps nobody from being told here.
+                () = through(&mut publication), if publication.is_some() => publication = None,
+                () = tokio::time::sleep_until(next) => {}
             }
         }
     }
@@ -57,7 +60,7 @@ impl Publisher {
     fn links(&self) -> Vec<LinkStatus> {
         let now = self.storage_now();
         let link = |(consumer, to): (usize, &Arc<Destination>)| {
-            let (last_sync, oldest_waiting, rows) = self.board.of_consumer(consumer);
+            let (last_sync, oldest_waiting, rows) = self.board.of_destination(consumer);
             let (state, last_error) = to.health.state();
             LinkStatus {
                 source: self.local.region().clone(),
@@ -65,7 +68,7 @@ impl Publisher {
                 state,
                 last_sync,
                 lag: oldest_waiting.map(|oldest| now.since(oldest)).unwrap_or_default(),
-                backlog_rows: rows as u64,
+                backlog_rows: rows,
                 oldest_waiting,
                 last_error,
                 published: self.runtime.now(),
@@ -94,7 +97,7 @@ impl Publisher {
     }
 
     /// Side by side, so that an end that hangs does not keep the others from being told.
-    async fn publish(&self, links: &[LinkStatus]) {
+    async fn publish(&self, links: Vec<LinkStatus>) {
         let both_ends =
             links.iter().zip(&self.destinations).flat_map(|(link, to)| [(&self.local, link), (&to.store, link)]);
         let writes = both_ends.map(|(end, link)| async move {
@@ -105,6 +108,12 @@ impl Publisher {
             }
         });
         futures::future::join_all(writes).await;
+    }
+}
+
+async fn through(publication: &mut Option<BoxFuture<'_, ()>>) {
+    if let Some(publication) = publication {
+        publication.await;
     }
 }
 

@@ -6,16 +6,22 @@
 //! everybody has what the protocol demands, the carrier ends the record. Lanes know nothing of each other, so a slow
 //! destination never slows another.
 //!
+//! A destination that takes nothing for a while is parked: its lanes put hints into the [`backlog`], one per row, which
+//! counts as delivered for the records, and its [`drain`] brings it what the hints name when it is back. The [`census`] counts them.
+//!
 //! Beside the line run the readers of the applied log (what came in, for the cache), of the queue form, the publisher of
 //! link state and the sweep of the quarantine.
 
 mod applied_reader;
 mod applied_sender;
+mod backlog;
 mod board;
 mod carrier;
+mod census;
 mod deliver;
 mod destination;
 mod disagree;
+mod drain;
 mod gather;
 mod health;
 mod item;
@@ -26,6 +32,7 @@ mod look;
 mod poll;
 mod quarantine;
 mod queue;
+mod ramp;
 mod refresh;
 mod rows;
 mod settings;
@@ -43,9 +50,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::applied_reader::{AppliedReader, readers_for};
 use self::carrier::Carrier;
+use self::census::Census;
 use self::deliver::Delivery;
 use self::destination::Destination;
 use self::disagree::Referee;
+use self::drain::Drain;
 use self::health::Backoff;
 use self::journal::Journal;
 use self::lane::{Basket, Consumer, Lane};
@@ -53,6 +62,7 @@ use self::links::Publisher;
 use self::poll::{Activity, Pace};
 use self::quarantine::Quarantine;
 use self::queue::QueueReader;
+use self::ramp::Ramp;
 use self::refresh::CacheLane;
 use self::single::Single;
 use self::source::Source;
@@ -124,6 +134,7 @@ impl Replicator {
         for account in self.setup.local.accounts() {
             self.start_account(account, &destinations, cache.as_ref(), &quarantine, &tasks);
         }
+        self.start_drains(&destinations, &quarantine, &tasks);
         self.start_readers(cache.as_ref(), &tasks);
         self.start_publisher(destinations, &tasks);
         self.start_sweep(quarantine, &tasks);
@@ -132,9 +143,7 @@ impl Replicator {
 
     fn destinations(&self, tasks: &Tasks) -> Vec<Arc<Destination>> {
         let Setup { local, destinations, settings, runtime, .. } = &self.setup;
-        let make = |store: &RegionStore| {
-            Destination::new(local.region(), store.clone(), settings, self.writer, runtime, tasks)
-        };
+        let make = |store: &RegionStore| Destination::new(local, store.clone(), settings, self.writer, runtime, tasks);
         destinations.iter().map(make).collect()
     }
 
@@ -155,16 +164,7 @@ impl Replicator {
         tasks: &Tasks,
     ) {
         let Setup { local, settings, runtime, tables, .. } = &self.setup;
-        let source = Arc::new(Source {
-            tables: account.tables.clone(),
-            region: local.clone(),
-            tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
-            quarantine: quarantine.clone(),
-            single: self.single(local),
-            filter: tables.clone(),
-            max_clock_skew: settings.max_clock_skew,
-            runtime: runtime.clone(),
-        });
+        let source = self.source(account, quarantine);
         let activity = Arc::new(Activity::default());
         for shard in Shard::all() {
             self.start_shard(shard, &source, destinations, cache, &activity, tasks);
@@ -186,6 +186,46 @@ impl Replicator {
             });
             tasks.spawn(format!("queue of {}", account.tables.account()), reader.run(tasks.stop.clone()));
         }
+    }
+
+    fn source(&self, account: &Account, quarantine: &Arc<Quarantine>) -> Arc<Source> {
+        let Setup { local, settings, runtime, tables, .. } = &self.setup;
+        Arc::new(Source {
+            tables: account.tables.clone(),
+            region: local.clone(),
+            tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
+            quarantine: quarantine.clone(),
+            single: self.single(local),
+            filter: tables.clone(),
+            max_clock_skew: settings.max_clock_skew,
+            runtime: runtime.clone(),
+        })
+    }
+
+    /// Hints stand in the home account, so its clock is the one that they are judged by.
+    fn start_drains(&self, destinations: &[Arc<Destination>], quarantine: &Arc<Quarantine>, tasks: &Tasks) {
+        let Setup { local, settings, runtime, .. } = &self.setup;
+        let source = self.source(&local.accounts()[0], quarantine);
+        for to in destinations {
+            let drain = Box::new(Drain {
+                delivery: Arc::new(self.delivery(to)),
+                source: source.clone(),
+                backlog: to.backlog.clone(),
+                quarantine: quarantine.clone(),
+                board: self.board.clone(),
+                window: settings.settle_window,
+                ramp: Ramp::new(settings.batch.rows.min(drain::MOST_ROWS)),
+                backoff: self.backoff(),
+                runtime: runtime.clone(),
+                looks: 0,
+                trying: None,
+            });
+            tasks.spawn(format!("drain of hints for {}", to.region()), drain.run(tasks.stop.clone()));
+        }
+        let backlogs = destinations.iter().map(|to| to.backlog.clone()).collect();
+        let (board, runtime) = (self.board.clone(), runtime.clone());
+        let census = Census { local: local.clone(), backlogs, board, runtime };
+        tasks.spawn("count of hints".to_owned(), census.run(tasks.stop.clone()));
     }
 
     fn start_shard(
@@ -212,6 +252,9 @@ impl Replicator {
                 basket,
                 reports: reports.clone(),
                 limits: settings.batch,
+                crowd: settings.max_open_records / 2,
+                trying: None,
+                crowded: None,
                 budget: settings.body_budget / Shard::COUNT,
                 backoff: self.backoff(),
                 board: self.board.clone(),

@@ -37,6 +37,23 @@ impl Quarantine {
         self.put(entry).await
     }
 
+    /// A row of the backlog that is no hint, whole.
+    pub async fn hint(
+        &self,
+        account: &AccountName,
+        destination: &Region,
+        row: &Row,
+        why: &Malformed,
+    ) -> Result<(), StoreError> {
+        let mut entry = Entry::new(Source::Hint, why, self.runtime.now(), row.body.json().to_string());
+        entry.account = Some(account.clone());
+        entry.destination = Some(destination.clone());
+        entry.table = row.body.string("Table");
+        entry.partition = row.body.string("Partition");
+        entry.version = row.body.string("Version");
+        self.put(entry).await
+    }
+
     /// A message of the queue, whole.
     pub async fn message(&self, account: &AccountName, text: &str, why: &Malformed) -> Result<(), StoreError> {
         let mut entry = Entry::new(Source::Message, why, self.runtime.now(), text);
@@ -132,6 +149,7 @@ impl Quarantine {
         let again = match entry.source {
             Source::Message => self.send_again(entry).await?,
             Source::Record | Source::Row => self.announce_again(entry).await?,
+            Source::Hint => false,
         };
         if !again {
             return Ok(false);

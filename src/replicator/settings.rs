@@ -41,6 +41,8 @@ pub struct Settings {
     pub publish_every: Duration,
     /// How often quarantine is counted and versions from the future are tried again.
     pub sweep_every: Duration,
+    /// How long a destination may take nothing before it is parked and what it misses is kept as hints.
+    pub park_after: Duration,
     /// First wait after a failed delivery; doubles each time, with full jitter.
     pub backoff_first: Duration,
     /// Longest wait after a failed delivery.
@@ -64,6 +66,7 @@ impl Default for Settings {
             tombstone_scan: 1_000,
             publish_every: Duration::from_secs(5),
             sweep_every: Duration::from_secs(30),
+            park_after: Duration::from_secs(10),
             backoff_first: Duration::from_millis(100),
             backoff_last: Duration::from_secs(10),
         }

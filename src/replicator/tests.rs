@@ -1,5 +1,6 @@
 //! The line on memory stores, in virtual time.
 
+mod hints;
 mod quarantine;
 
 use std::num::NonZeroU16;
@@ -500,6 +501,7 @@ async fn a_destination_that_is_cut_off_loses_nothing_and_slows_nobody() {
     tokio::time::sleep(Duration::from_secs(120)).await;
     world.faults(1).cut(false);
     world.settle(Duration::from_secs(200)).await;
+    world.until_drained(0).await;
     world.assert_equal();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(world.boards[0].snapshot().links[0].state, crate::settle::LinkState::Flowing);

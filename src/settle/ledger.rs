@@ -344,6 +344,15 @@ impl Ledger {
         announced.map(|(version, _)| version)
     }
 
+    /// When the oldest change of a row was announced that a consumer does not have. Where it has them all and what was found
+    /// is brought once more, the youngest of them.
+    pub fn announced(&self, row: &RowId, consumer: usize) -> Option<Time> {
+        let open = self.rows.get(row)?;
+        let records = || open.records.iter().filter_map(|(_, key)| self.records.get(key));
+        let lacking = records().filter(|record| record.part(row).is_some_and(|part| !part.is_at(consumer)));
+        lacking.map(|record| record.inserted).min().or_else(|| records().map(|record| record.inserted).max())
+    }
+
     /// A consumer has what look `look` found, or something newer that will find its own way.
     pub fn delivered(&mut self, row: &RowId, consumer: usize, look: u64, finding: &Finding) {
         let Some(open) = self.rows.get_mut(row) else { return };

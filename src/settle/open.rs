@@ -100,6 +100,11 @@ impl Part {
         look > self.since
     }
 
+    /// Whether a consumer has what was seen of it.
+    pub fn is_at(&self, consumer: usize) -> bool {
+        self.has_it.contains(consumer)
+    }
+
     /// Notes what a look says.
     pub fn note(&mut self, look: u64, says: Meaning, settled: bool) {
         if says != Meaning::NotYet {

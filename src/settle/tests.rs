@@ -172,13 +172,15 @@ fn an_announcement_without_a_write_ends_after_the_window_and_holds_the_sync_time
     assert_eq!(world.ledger.last_sync(0), None, "nothing was read yet");
     let inserted = world.storage_now();
     world.announce(5, &["a"], &[]);
-    world.ledger.complete_pass(world.now);
+    let at = world.now();
+    world.ledger.complete_pass(at);
     for _ in 0..40 {
         world.advance(Duration::from_secs(1));
         let now = Some(world.storage_now());
         world.ledger.begin_pass(now);
         world.announce(5, &["a"], &[]);
-        world.ledger.complete_pass(world.now);
+        let at = world.now();
+        world.ledger.complete_pass(at);
         assert!(world.look(|_| Finding::Nothing).is_empty());
         assert_eq!(world.ledger.last_sync(0), Some(inserted));
     }
@@ -286,10 +288,12 @@ fn a_coalesced_finding_does_not_end_the_record_that_it_was_exact_for() {
 fn what_somebody_else_ended_is_forgotten_after_a_complete_pass() {
     let mut world = World::new(1);
     world.announce(5, &["a"], &[]);
-    world.ledger.complete_pass(world.now);
+    let at = world.now();
+    world.ledger.complete_pass(at);
     let now = Some(world.storage_now());
     world.ledger.begin_pass(now);
-    world.ledger.complete_pass(world.now);
+    let at = world.now();
+    world.ledger.complete_pass(at);
     assert_eq!((world.ledger.open_records(), world.ledger.open_rows()), (0, 0));
     assert_eq!(world.ledger.next_due(), None);
 }
@@ -304,7 +308,8 @@ fn a_slow_consumer_holds_back_its_own_sync_time_only() {
     let now = Some(world.storage_now());
     world.ledger.begin_pass(now);
     world.announce(5, &["a"], &[]);
-    world.ledger.complete_pass(world.now);
+    let at = world.now();
+    world.ledger.complete_pass(at);
     let offers = world.look(|_| found(5));
     world.ledger.delivered(&row("a"), 0, offers[0].looked.look, &offers[0].looked.finding);
     assert_eq!(world.ledger.last_sync(0), Some(inserted + Duration::from_secs(1)));

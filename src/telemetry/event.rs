@@ -38,6 +38,12 @@ closed_list! {
         LinkParked = "link-parked",
             "a destination is down; what it misses is kept as hints",
             "bring the destination back, or take it out of the configuration";
+        BacklogFailing = "backlog-failing",
+            "hints for a parked destination cannot be written; its changes stay in the feed and are tried again",
+            "check the region's first account, which holds RelayBacklog: its health, credentials and firewall";
+        BacklogRecovered = "backlog-recovered",
+            "hints can be written again",
+            "none";
         SourceUnreachable = "source-unreachable",
             "the region's own storage cannot be read; its feed stands still",
             "check the account's health, credentials and firewall";

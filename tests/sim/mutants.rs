@@ -44,6 +44,12 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::MessageFirst, 19),       // what is malformed is in quarantine
     (Bug::MalformedDropped, 0),    // what is malformed is in quarantine
     (Bug::SyncedTooSoon, 0),       // Last Sync Time is true
+    (Bug::HintNotDurable, 0),
+    (Bug::HintEndedBlindly, 0),
+    (Bug::HintForgetsItsTime, 0),
+    (Bug::HintsNotCounted, 0),
+    (Bug::HintDropped, 0),
+    (Bug::HintNotLookedBack, 0),
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

@@ -27,6 +27,8 @@ pub enum Focus {
     Refusal,
     /// A region comes back after longer than a window, and all deliver to it at once.
     Return,
+    /// Regions are out of reach for minutes, writers go on, and daemons die meanwhile.
+    Outage,
 }
 
 impl Focus {
@@ -69,6 +71,8 @@ pub struct Shape {
     pub max_open_records: usize,
     /// The longest pause of a daemon after a failure.
     pub backoff: Duration,
+    /// How long a destination may take nothing before it is parked.
+    pub park_after: Duration,
 }
 
 impl Shape {
@@ -107,6 +111,7 @@ impl Shape {
             deletes: dice.pick(&[0, 1, 2, 4]),
             max_open_records: dice.pick(&[8, 16_384, 16_384]),
             backoff: Duration::from_secs(10),
+            park_after: Duration::from_secs(2),
         };
         match dice.below(10) {
             0 => wide.duel(dice),
@@ -189,6 +194,50 @@ impl Shape {
             backoff: Duration::from_millis(200),
             ..self
         }
+    }
+
+    /// One history in ten is about an outage instead, drawn from dice of its own.
+    pub fn or_outage(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x6f75_7461_6765);
+        if !dice.chance(100) {
+            return self;
+        }
+        let most = dice.pick(&[1, 1, 2]);
+        Self {
+            focus: Focus::Outage,
+            topology: Topology::MultiActive,
+            accounts: vec![1; 2 + dice.below(2)],
+            pairs: dice.chance(300),
+            window: Duration::from_secs(4),
+            writers_skew: Duration::from_millis(dice.pick(&[50, 1_500])),
+            regions_skew: Duration::ZERO,
+            steps: 60,
+            pause: Duration::from_millis(dice.pick(&[600, 2_000])),
+            partitions: most,
+            rows: 1 + dice.below(3),
+            trouble: 120,
+            kinds: vec![
+                Kind::RegionDown,
+                Kind::RegionDown,
+                Kind::CutOneWay,
+                Kind::StoreFrozen,
+                Kind::DaemonKilled,
+                Kind::SlowRequest,
+                Kind::ReplyLost,
+                Kind::Throttled,
+            ],
+            queue: false,
+            unversioned: false,
+            future: false,
+            deletes: dice.below(3),
+            park_after: Duration::from_millis(dice.pick(&[500, 1_000])),
+            ..self
+        }
+    }
+
+    /// How long trouble of a place lasts at most, which is `usual` but for outages.
+    pub fn lasting(&self, usual: Duration) -> Duration {
+        if self.focus == Focus::Outage { Duration::from_secs(100) } else { usual }
     }
 
     pub fn regions(&self) -> usize {

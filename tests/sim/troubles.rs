@@ -60,14 +60,14 @@ fn storm(world: &World, fleet: &Fleet, kind: Kind, region: usize) {
         Kind::BusyStorm => (None, Some(region), 1_000, window / 2),
         Kind::ErrorStorm => (None, Some(region), 800, window),
         Kind::TokenExpired => (Some(region), None, 1_000, window / 2),
-        Kind::CutOneWay => (Some(region), Some(other(world, region)), 1_000, window * 2),
+        Kind::CutOneWay => (Some(region), Some(other(world, region)), 1_000, world.shape.lasting(window * 2)),
         Kind::CutBothWays => {
             let other = other(world, region);
             add(world, kind, None, Some(other), Some(region), 1_000, window * 2);
             (Some(region), Some(other), 1_000, window * 2)
         }
-        Kind::RegionDown => (None, Some(region), 1_000, window * 4),
-        Kind::StoreFrozen => (None, Some(region), 1_000, window / 4),
+        Kind::RegionDown => (None, Some(region), 1_000, world.shape.lasting(window * 4)),
+        Kind::StoreFrozen => (None, Some(region), 1_000, world.shape.lasting(window / 4)),
         Kind::CacheCut | Kind::CacheRestarted => (None, Some(region), 1_000, window),
         Kind::CacheReplyLost | Kind::CacheLate => (None, Some(region), 400, window),
         _ => return,

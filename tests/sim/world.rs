@@ -48,7 +48,7 @@ impl World {
     pub async fn new(seed: u64) -> Self {
         let dice = Dice::seeded(seed);
         let runtime = Runtime::simulated(Time::from_unix_seconds(1_795_000_000), seed);
-        let shape = Shape::draw(&dice);
+        let shape = Shape::draw(&dice).or_outage(seed);
         let names = NAMES[..shape.regions()].iter().map(|name| (*name).to_owned()).collect();
         let chronicle = Chronicle::new(names, &runtime, shape.skew);
         let sky = Sky::new(dice.clone(), chronicle.clone(), shape.quarter());
@@ -59,6 +59,7 @@ impl World {
             publish_every: Duration::from_secs(2),
             max_open_records: shape.max_open_records,
             backoff_last: shape.backoff,
+            park_after: shape.park_after,
             tombstone_scan: dice.pick(&[1, 3, 1_000]),
             ..Settings::default()
         };
@@ -146,14 +147,18 @@ impl World {
         self.places[region].accounts.iter().flat_map(|store| store.snapshot(&name)).collect()
     }
 
-    /// Records and messages that are left in a region.
+    /// Records, hints and messages that are left in a region.
     pub fn left(&self, region: usize) -> Vec<String> {
         let records = self.system(region, SystemTable::Feed);
         let records = records.into_iter().map(|row| row.body.row().as_str().to_owned());
         let records = records.filter(|key| key.starts_with("c:"));
+        let hints = self
+            .system(region, SystemTable::Backlog)
+            .into_iter()
+            .map(|row| format!("a hint for {}", row.body.partition()));
         let messages = self.places[region].accounts.iter().map(|store| store.queue(QUEUE).len());
         let messages = messages.filter(|len| *len > 0).map(|len| format!("{len} messages"));
-        records.chain(messages).collect()
+        records.chain(hints).chain(messages).collect()
     }
 
     /// One of the few rows of this world.

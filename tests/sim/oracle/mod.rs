@@ -46,6 +46,7 @@ impl Watch {
         }
         self.caches_never_go_back(world)?;
         last_sync_times_are_true(world, fleet)?;
+        backlogs_are_bounded(world)?;
         memory_is_bounded(world, fleet)
     }
 
@@ -127,6 +128,24 @@ fn names(quarantine: &[Row], id: &RowId) -> bool {
         let whole = entry.body.string("Whole1").or_else(|| entry.body.string("Whole")).unwrap_or_default();
         whole.contains(key) || entry.body.json().contains(key)
     })
+}
+
+/// What waits for a destination is one hint per distinct row, however often the row changes.
+fn backlogs_are_bounded(world: &World) -> Result<(), Broken> {
+    let rows = world.chronicle.book().rows.len();
+    for (region, place) in world.places.iter().enumerate() {
+        let mut waiting: BTreeMap<String, usize> = BTreeMap::new();
+        for hint in world.system(region, tablerelay::model::SystemTable::Backlog) {
+            let partition = hint.body.partition().as_str().to_owned();
+            let (destination, _) = partition.split_once(':').unwrap_or((&partition, ""));
+            *waiting.entry(destination.to_owned()).or_default() += 1;
+        }
+        if let Some((destination, hints)) = waiting.into_iter().find(|(_, hints)| *hints > rows) {
+            let text = format!("{hints} hints of {} wait for {destination}, and there are {rows} rows", place.name);
+            return Err(Broken::new("the backlog is bounded by the rows", None, text));
+        }
+    }
+    Ok(())
 }
 
 /// Open records in memory stay within what is configured.

@@ -16,6 +16,7 @@ mod documented;
 mod foreign;
 mod fuzz;
 mod house;
+mod parked;
 mod redis;
 mod rest;
 mod three_regions;

@@ -15,7 +15,7 @@ const ACCOUNTS: usize = 200;
 
 /// An Azurite on free ports, with its data in memory. It ends when it is dropped.
 pub struct Azurite {
-    _process: Process,
+    process: Process,
     tables: u16,
     queue: u16,
     taken: AtomicUsize,
@@ -103,7 +103,17 @@ impl Azurite {
             process.wait_for(&says, |line| line.strip_prefix(&says)?.rsplit(':').next()?.trim().parse().ok())
         };
         let (queue, tables) = (port("Queue"), port("Table"));
-        Self { _process: process, tables, queue, taken: AtomicUsize::new(0), tls }
+        Self { process, tables, queue, taken: AtomicUsize::new(0), tls }
+    }
+
+    /// It stops answering, and keeps its connections, until [`thaw`](Self::thaw).
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// It goes on where it stood.
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
     }
 
     /// An account that nobody else in this instance uses.

@@ -13,12 +13,12 @@ pub struct Process {
     watchdog: Child,
     pipe: Option<ChildStdin>,
     lines: Mutex<Receiver<String>>,
+    pid: String,
 }
 
-/// The child keeps its output but not our pipe; the shell lets go of the output, which so ends with the child. `kill` goes
+/// The child says its pid first, which stays the program's. It keeps its output but not our pipe; the shell lets go of the output, which so ends with the child. `kill` goes
 /// by pid, which stays the child's until the shell has waited for it.
-const WATCHDOG: &str =
-    r#""$@" </dev/null 2>&1 & pid=$!; exec >&-; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
+const WATCHDOG: &str = r#"sh -c 'echo "pid $$"; exec "$@"' sh "$@" </dev/null 2>&1 & pid=$!; exec >&-; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
 
 impl Process {
     /// Starts `program` in `directory`.
@@ -38,7 +38,15 @@ impl Process {
         // Goes on reading when nobody listens any more: a full pipe would stop the server.
         std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let pipe = watchdog.stdin.take();
-        Self { watchdog, pipe, lines: Mutex::new(lines) }
+        let mut process = Self { watchdog, pipe, lines: Mutex::new(lines), pid: String::new() };
+        process.pid = process.wait_for("pid", |line| line.strip_prefix("pid ").map(str::to_owned));
+        process
+    }
+
+    /// Sends a signal by its name: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid]).status().expect("kill runs");
+        assert!(sent.success(), "it is gone already");
     }
 
     /// Waits for a line of output that `wanted` makes something of.

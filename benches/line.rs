@@ -3,8 +3,11 @@
 //! Everything here runs on memory stores with 5 ms of latency, so that anybody can repeat it. Requests are counted in
 //! virtual time, where nothing depends on the machine. Rates are ratios to a bare loop of 100-row transactions in the
 //! same run, because a clock alone says more of the machine than of the program. `-- --azurite` adds the same rate on
-//! two Azurites, `-- --served` on two memory stores, each served by a process of its own.
+//! two Azurites, `-- --served` on two memory stores, each served by a process of its own. `-- --backlog`
+//! freezes one of two destinations for 200,000 writes, and does nothing else.
 
+#[path = "line/backlog.rs"]
+mod backlog;
 #[path = "line/latency.rs"]
 mod latency;
 #[path = "line/process.rs"]
@@ -21,6 +24,9 @@ mod world;
 fn main() {
     // `cargo test --benches` runs this too, with `--test`: the counts are quick and worth keeping.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--backlog") {
+        return backlog::run();
+    }
     requests::run();
     if arguments.iter().any(|argument| argument == "--test") {
         return;

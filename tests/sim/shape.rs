@@ -207,7 +207,7 @@ impl Shape {
             focus: Focus::Outage,
             topology: Topology::MultiActive,
             accounts: vec![1; 2 + dice.below(2)],
-            pairs: dice.chance(300),
+            pairs: dice.chance(600),
             window: Duration::from_secs(4),
             writers_skew: Duration::from_millis(dice.pick(&[50, 1_500])),
             regions_skew: Duration::ZERO,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::crowd::Crowd;
 use crate::daemons::Fleet;
 use crate::kinds::Kind;
+use crate::shape::Focus;
 use crate::sky::Storm;
 use crate::world::World;
 
@@ -76,6 +77,11 @@ fn storm(world: &World, fleet: &Fleet, kind: Kind, region: usize) {
     if kind.befalls_one() && world.dice.chance(400) {
         let who = fleet.daemons[world.dice.below(fleet.daemons.len())].who.clone();
         return add(world, kind, Some(who), None, None, per_mille, most);
+    }
+    // One daemon of a pair keeps hints then, which the other brings at the same time.
+    if kind == Kind::CutOneWay && world.shape.focus == Focus::Outage && world.dice.chance(500) {
+        let who = fleet.daemons[world.dice.below(fleet.daemons.len())].who.clone();
+        return add(world, kind, Some(who), None, to, per_mille, most);
     }
     add(world, kind, None, from, to, per_mille, most);
 }

@@ -49,13 +49,14 @@ pub struct Sky {
     dice: Dice,
     chronicle: Chronicle,
     quarter: Duration,
-    /// When each daemon last began to read a partition of its own region.
-    looks: Mutex<BTreeMap<(Arc<str>, String), Instant>>,
+    regions: Vec<String>,
+    /// When each daemon last began to read a partition of a region.
+    looks: Mutex<BTreeMap<(Arc<str>, usize, String), Instant>>,
 }
 
 impl Sky {
-    pub fn new(dice: Dice, chronicle: Chronicle, quarter: Duration) -> Arc<Self> {
-        Arc::new(Self { storms: Mutex::default(), dice, chronicle, quarter, looks: Mutex::default() })
+    pub fn new(dice: Dice, chronicle: Chronicle, quarter: Duration, regions: Vec<String>) -> Arc<Self> {
+        Arc::new(Self { storms: Mutex::default(), dice, chronicle, quarter, regions, looks: Mutex::default() })
     }
 
     pub fn brew(&self, storm: Storm) {
@@ -84,21 +85,26 @@ impl Sky {
     }
 
     /// R9: no daemon sends a write to another region later than half a window after it began to look. What it looked at is
-    /// not known here, only when it last read that partition; that is late enough to be caught.
+    /// not known here, only when it last read that partition; that is late enough to be caught. What it brings was looked
+    /// at in its own region; what it lifts, in the region whose version it stamps.
     fn watch_age(&self, line: &Line, request: &Request<'_>, now: Instant) {
         let (Some(table), Some(partition)) = (request.table, request.partition) else { return };
         if line.who.contains("writer") || table.as_str().starts_with("Relay") {
             return;
         }
-        let key = (line.who.clone(), format!("{table}/{partition}"));
+        let key = |region| (line.who.clone(), region, format!("{table}/{partition}"));
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        if line.from == line.to {
-            looks.insert(key, now);
-        } else if request.operations.iter().any(|operation| operation.body().is_some()) {
+        let mut bodies = request.operations.iter().filter_map(|operation| operation.body()).peekable();
+        if bodies.peek().is_none() {
+            looks.insert(key(line.to), now);
+        } else if line.from != line.to {
+            let own = format!("@{}.", self.regions[line.to]);
+            let lifts = bodies.all(|body| body.string("RelayVersion").is_some_and(|version| version.contains(&own)));
+            let key = key(if lifts { line.to } else { line.from });
             let age = looks.get(&key).map(|began| now - *began);
             if age.is_none_or(|age| age > self.quarter * 2) {
                 let mut book = self.chronicle.book();
-                book.violations.push(format!("{} wrote to {} by a look of {age:?} ago", line.who, key.1));
+                book.violations.push(format!("{} wrote to {} by a look of {age:?} ago", line.who, key.2));
             }
         }
     }

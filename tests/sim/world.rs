@@ -49,9 +49,9 @@ impl World {
         let dice = Dice::seeded(seed);
         let runtime = Runtime::simulated(Time::from_unix_seconds(1_795_000_000), seed);
         let shape = Shape::draw(&dice).or_outage(seed);
-        let names = NAMES[..shape.regions()].iter().map(|name| (*name).to_owned()).collect();
-        let chronicle = Chronicle::new(names, &runtime, shape.skew);
-        let sky = Sky::new(dice.clone(), chronicle.clone(), shape.quarter());
+        let names: Vec<String> = NAMES[..shape.regions()].iter().map(|name| (*name).to_owned()).collect();
+        let chronicle = Chronicle::new(names.clone(), &runtime, shape.skew);
+        let sky = Sky::new(dice.clone(), chronicle.clone(), shape.quarter(), names);
         let settings = Settings {
             settle_window: shape.window,
             max_clock_skew: shape.skew,

@@ -75,7 +75,13 @@ fn nothing_is_lost(world: &World, book: &Book, id: &RowId, end: Option<&Stood>) 
     // R10 stamps what stands in a region with a version of that region, wherever it was written.
     let first = book.rows[id].iter().find(|event| matches!(&event.touch, Touch::Put(put) if put.version == version));
     let lifted = first.is_some_and(|event| !event.by_writer());
-    if !lasts.iter().any(|(_, last)| last.content == content) && !(content.is_none() && somebody_deleted) && !lifted {
+    // The promises to a delete by queue begin when it is told. By then another region may have put the row back, and where the
+    // deleter's clock was behind, that one is newer.
+    let told_too_late = book.queued_deletes.iter().any(|((region, row), deleted)| {
+        row == id && deleted.as_str() < version && version.contains(&format!("@{}.", world.places[*region].name))
+    });
+    let left = lasts.iter().any(|(_, last)| last.content == content) || (content.is_none() && somebody_deleted);
+    if !left && !lifted && !told_too_late {
         let text = format!("{content:?} stands at {version}, which no region's writers left last");
         return Err(Broken::new("nothing that was overwritten or deleted comes back", Some(id), text));
     }

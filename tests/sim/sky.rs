@@ -86,7 +86,7 @@ impl Sky {
 
     /// R9: no daemon sends a write to another region later than half a window after it began to look. What it looked at is
     /// not known here, only when it last read that partition; that is late enough to be caught. What it brings was looked
-    /// at in its own region; what it lifts, in the region whose version it stamps.
+    /// at in its own region; what it lifts, in the region whose version it stamps, from which it may have brought it as well.
     fn watch_age(&self, line: &Line, request: &Request<'_>, now: Instant) {
         let (Some(table), Some(partition)) = (request.table, request.partition) else { return };
         if line.who.contains("writer") || table.as_str().starts_with("Relay") {
@@ -100,11 +100,12 @@ impl Sky {
         } else if line.from != line.to {
             let own = format!("@{}.", self.regions[line.to]);
             let lifts = bodies.all(|body| body.string("RelayVersion").is_some_and(|version| version.contains(&own)));
-            let key = key(if lifts { line.to } else { line.from });
-            let age = looks.get(&key).map(|began| now - *began);
+            let brought = looks.get(&key(line.from));
+            let began = if lifts { brought.max(looks.get(&key(line.to))) } else { brought };
+            let age = began.map(|began| now - *began);
             if age.is_none_or(|age| age > self.quarter * 2) {
                 let mut book = self.chronicle.book();
-                book.violations.push(format!("{} wrote to {} by a look of {age:?} ago", line.who, key.2));
+                book.violations.push(format!("{} wrote to {table}/{partition} by a look of {age:?} ago", line.who));
             }
         }
     }

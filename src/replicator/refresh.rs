@@ -100,11 +100,9 @@ impl CacheLane {
         }
         let Some(issuer) = self.0.others.iter().find(|other| held.is_of(other.region())) else { return done };
         // Whatever comes of it is on its way here now, or that region cannot be asked now: the record waits for it.
-        match tokio::time::timeout(PATIENCE, self.lift(issuer, id, &held)).await {
-            Ok(Err(Unsettled::Failed(error))) => {
-                debug!(region = %issuer.region(), %error, "a version that only the cache holds could not be settled yet");
-            }
-            Ok(_) | Err(_) => {}
+        let lifted = tokio::time::timeout(PATIENCE, self.lift(issuer, id, &held)).await;
+        if let Ok(Err(Unsettled::Failed(error))) = lifted {
+            debug!(region = %issuer.region(), %error, "a version that only the cache holds could not be settled yet");
         }
         Outcome::LookLater
     }

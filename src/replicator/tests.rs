@@ -203,7 +203,7 @@ async fn updates_deletes_and_transactions_arrive() {
     world.announce(0, "q", &["x", "y"], &[], &version).await;
     let both: Vec<_> = ["x", "y"].iter().map(|row| Operation::Insert(World::body("q", row, "t", &version))).collect();
     world.stores[0].transact(&table(), &"q".into(), &both).await.unwrap();
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     world.assert_equal();
     assert_eq!(world.contents(1).len(), 5);
 }
@@ -215,7 +215,7 @@ async fn the_higher_version_wins_everywhere_and_the_journal_names_both() {
     tokio::time::advance(Duration::from_millis(10)).await;
     let high = world.put(2, "p", "a", "from the west").await;
     world.start(&Settings::default());
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     world.assert_equal();
     assert_eq!(world.contents(1)[0].version(), Some(&high));
     let journal = world.stores[0].snapshot(&SystemTable::Conflicts.name());
@@ -298,7 +298,7 @@ async fn every_cache_holds_the_newest_version_and_marks_the_deleted() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let version = world.put(0, "p", "a", "2").await;
     world.delete(0, "p", "gone").await;
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let keys = KeyTemplate::default();
     for (n, cache) in world.caches.iter().enumerate() {
@@ -358,7 +358,7 @@ async fn messages_become_changes_and_their_deletes_are_enforced() {
     queue.send(&encode_message(&change(&[], &["a"], delete))).await.unwrap();
     queue.send("not a record").await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     world.assert_equal();
     let rows: Vec<_> = world.contents(1).iter().map(|row| row.row().clone()).collect();
     assert_eq!(rows, [RowKey::from("b")]);
@@ -383,7 +383,7 @@ async fn messages_of_one_version_are_records_of_their_own() {
         queue.send(&encode_message(&change)).await.unwrap();
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     world.assert_equal();
     assert_eq!(world.contents(1).len(), 3);
 }
@@ -410,7 +410,7 @@ async fn what_a_destination_has_newer_is_announced_for_every_other_region() {
     let body = World::body("p", "a", "newer", &newer);
     world.stores[1].write(&table(), &Operation::Insert(body)).await.unwrap();
     world.start_one(0, &Settings::default());
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     world.assert_equal();
     assert_eq!(world.contents(2)[0].version(), Some(&newer));
 }
@@ -440,7 +440,7 @@ async fn a_crash_between_announcement_and_write_leaves_nothing_behind() {
     world.start(&Settings::default());
     let version = world.version(0);
     world.announce(0, "p", &["never"], &[], &version).await;
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     assert!(world.contents(0).is_empty() && world.contents(1).is_empty());
 }
 
@@ -465,7 +465,7 @@ async fn malformed_and_future_records_go_to_quarantine_and_the_line_goes_on() {
         tokio::time::advance(Duration::from_secs(1)).await;
         tokio::task::yield_now().await;
     }
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     world.assert_equal();
     assert_eq!(world.stores[0].snapshot(&SystemTable::Quarantine.name()).len(), 1);
 }

@@ -33,7 +33,7 @@ async fn a_message_from_the_future_is_tried_again_when_the_clock_has_passed_it()
     assert_eq!(world.contents(1).len(), 1, "a version from the future is not applied");
 
     tokio::time::sleep(Duration::from_secs(130)).await;
-    world.settle(Duration::from_secs(70)).await;
+    world.settle(Duration::from_secs(100)).await;
     world.assert_equal();
     assert_eq!((world.quarantine(0), world.contents(1).len()), (Vec::new(), 0));
     let id = RowId::new(table(), "p".into(), "a".into());

@@ -10,9 +10,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lru::LruCache;
-use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::flag::Flag;
 use super::rows::read_rows;
 use crate::feed::{Hint, decode_hint, encode_hint, hint_keys, hint_partitions, hint_since};
 use crate::model::{ClosedList, Etag, PartitionKey, Region, Row, RowId, RowKey, SystemTable, Time, Version};
@@ -38,7 +38,7 @@ pub(super) struct Backlog {
     home: RegionStore,
     known: Mutex<LruCache<RowKey, Known>>,
     failing: AtomicBool,
-    hinted: watch::Sender<bool>,
+    hinted: Flag,
 }
 
 /// A hint as it stands.
@@ -69,7 +69,7 @@ impl Backlog {
     pub fn new(local: &RegionStore, destination: Region) -> Self {
         let home = RegionStore::new(local.region().clone(), vec![local.accounts()[0].clone()]);
         let known = Mutex::new(LruCache::new(REMEMBERED));
-        Self { destination, home, known, failing: AtomicBool::new(false), hinted: watch::Sender::new(false) }
+        Self { destination, home, known, failing: AtomicBool::new(false), hinted: Flag::default() }
     }
 
     pub fn destination(&self) -> &Region {
@@ -78,13 +78,12 @@ impl Backlog {
 
     /// So many hints were counted.
     pub fn counted(&self, hints: u64) {
-        self.hinted.send_if_modified(|hinted| std::mem::replace(hinted, hints > 0) != (hints > 0));
+        self.hinted.set(hints > 0);
     }
 
     /// Waits until there are hints.
     pub async fn until_hinted(&self) {
-        // The sender is ours: it is not dropped while we borrow it.
-        let _ = self.hinted.subscribe().wait_for(|hinted| *hinted).await;
+        self.hinted.until_up().await;
     }
 
     /// A page of what stands in the backlog of this destination.

@@ -6,10 +6,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::flag::Flag;
 use crate::model::{ClosedList, Region};
 use crate::settle::LinkState;
 use crate::stores::{Remedy, StoreError};
@@ -23,7 +23,7 @@ pub(super) struct Health {
     destination: Region,
     park_after: Duration,
     trouble: Mutex<Option<Trouble>>,
-    parked: watch::Sender<bool>,
+    parked: Flag,
 }
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Trouble {
 
 impl Health {
     pub fn new(source: Region, destination: Region, park_after: Duration) -> Self {
-        Self { source, destination, park_after, trouble: Mutex::default(), parked: watch::Sender::new(false) }
+        Self { source, destination, park_after, trouble: Mutex::default(), parked: Flag::default() }
     }
 
     /// How long a destination may take nothing before it is parked.
@@ -60,7 +60,7 @@ impl Health {
     /// A probe was answered and a hint delivered, where there is one.
     pub fn recovered(&self) {
         self.flows();
-        self.parked.send_replace(false);
+        self.parked.set(false);
     }
 
     fn flows(&self) {
@@ -106,7 +106,7 @@ impl Health {
             let known = trouble.get_or_insert_with(Trouble::begun);
             (known.failures, known.error.clone().unwrap_or_else(|| "no reply".to_owned()))
         };
-        if self.parked.send_replace(true) {
+        if self.parked.set(true) {
             return;
         }
         warn!(
@@ -121,13 +121,12 @@ impl Health {
     }
 
     pub fn is_parked(&self) -> bool {
-        *self.parked.borrow()
+        self.parked.is_up()
     }
 
     /// Waits until the link is parked.
     pub async fn until_parked(&self) {
-        // The sender is ours: it is not dropped while we borrow it.
-        let _ = self.parked.subscribe().wait_for(|parked| *parked).await;
+        self.parked.until_up().await;
     }
 
     pub fn state(&self) -> (LinkState, Option<String>) {

@@ -22,6 +22,7 @@ mod deliver;
 mod destination;
 mod disagree;
 mod drain;
+mod flag;
 mod gather;
 mod health;
 mod item;

@@ -80,8 +80,9 @@ async fn a_server_that_hangs_is_parked_and_has_everything_once_it_goes_on() {
     assert_eq!(hints(here).await, ROWS, "one hint per distinct row");
     let third = &sites[2].store;
     eventually("the other destination has it all", || async { bodies(third).await == bodies(here).await }).await;
-    let status = config.run(&["status", "--output", "json"], &[]);
-    assert!(status.out.contains("\"parked\""), "{}", status.out);
+    // It is published every few seconds.
+    let status = || config.run(&["status", "--output", "json"], &[]).out;
+    eventually("the status says so", || async { status().contains("\"parked\"") }).await;
 
     frozen.thaw();
     eventually("the backlog is empty", || async { hints(here).await == 0 }).await;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{PartitionKey, TableName};
+use crate::model::{PartitionKey, RowKey, TableName};
 
 /// SHA-256 of the parts one behind the other.
 pub(super) fn sha256(parts: &[&str]) -> [u8; 32] {
@@ -18,6 +18,16 @@ pub(super) fn sha256(parts: &[&str]) -> [u8; 32] {
 /// What shard and tombstone key are made of: SHA-256 of `lower(table)/partitionKey`.
 pub(super) fn of_partition(table: &TableName, partition: &PartitionKey) -> [u8; 32] {
     sha256(&[table.lower(), "/", partition.as_str()])
+}
+
+/// What tells a partition in the keys of the rows that are about it: 32 hex digits.
+pub(super) fn partition_digits(table: &TableName, partition: &PartitionKey) -> String {
+    hex(&of_partition(table, partition)[..16])
+}
+
+/// What tells a row in them: 32 hex digits.
+pub(super) fn row_digits(row: &RowKey) -> String {
+    hex(&sha256(&[row.as_str()])[..16])
 }
 
 /// Lower-case hex.

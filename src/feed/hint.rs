@@ -30,8 +30,7 @@ impl Hint {
 ///
 /// `consumer` is a region's name. Whatever else is to have hints needs a name that is none.
 pub fn hint_keys(consumer: &str, id: &RowId) -> (PartitionKey, RowKey) {
-    let partition = hash::hex(&hash::of_partition(&id.table, &id.partition)[..16]);
-    let row = hash::hex(&hash::sha256(&[id.row.as_str()])[..16]);
+    let (partition, row) = (hash::partition_digits(&id.table, &id.partition), hash::row_digits(&id.row));
     let home = format!("{consumer}:{}", Shard::of(&id.table, &id.partition));
     (PartitionKey::new(home), RowKey::new(format!("{partition}:{row}")))
 }

@@ -5,13 +5,12 @@ use crate::model::{PartitionKey, Row, RowBody, RowId, RowKey, TableName, Tombsto
 
 /// The row key of a row's tombstone in its shard: `t:`, 32 hex digits of the partition, `:`, 32 of the row.
 pub fn tombstone_key(id: &RowId) -> RowKey {
-    let row = hash::hex(&hash::sha256(&[id.row.as_str()])[..16]);
-    RowKey::new(format!("{}{row}", tombstone_prefix(&id.table, &id.partition)))
+    RowKey::new(format!("{}{}", tombstone_prefix(&id.table, &id.partition), hash::row_digits(&id.row)))
 }
 
 /// What the tombstone keys of one data partition begin with, so that one range holds them: `t:`, 32 hex digits, `:`.
 pub fn tombstone_prefix(table: &TableName, partition: &PartitionKey) -> String {
-    format!("t:{}:", hash::hex(&hash::of_partition(table, partition)[..16]))
+    format!("t:{}:", hash::partition_digits(table, partition))
 }
 
 /// Writes a tombstone down.

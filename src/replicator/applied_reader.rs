@@ -10,11 +10,12 @@ use super::health::Backoff;
 use super::links::last_syncs;
 use super::look::look;
 use super::refresh::CacheLane;
+use super::removal::removal;
 use super::tombstones::Tombstones;
 use crate::feed::decode_applied;
 use crate::model::{ClosedList, Etag, PartitionKey, Region, RowId, RowKey, SystemTable, Time};
 use crate::runtime::Runtime;
-use crate::stores::{Condition, ErrorKind, Operation, Query, RegionStore, Scope, StoreError};
+use crate::stores::{ErrorKind, Operation, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::Event;
 
 /// How far back each read reaches: a sender's row may come in behind one with a later time.
@@ -156,12 +157,7 @@ impl AppliedReader {
             let missed = page.rows.iter().filter(|row| !known.contains_key(row.body.row()));
             let missed = missed.filter_map(|row| decode_applied(row).ok()).flat_map(|applied| applied.rows).collect();
             self.refresh(missed).await?;
-            let gone = page.rows.iter().map(|row| Operation::Delete {
-                partition: self.partition(),
-                row: row.body.row().clone(),
-                condition: Condition::Matches(row.etag.clone()),
-            });
-            let gone: Vec<Operation> = gone.collect();
+            let gone: Vec<Operation> = page.rows.iter().map(removal).collect();
             if gone.is_empty() {
                 return Ok(());
             }

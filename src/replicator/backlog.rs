@@ -13,6 +13,7 @@ use lru::LruCache;
 use tracing::{info, warn};
 
 use super::flag::Flag;
+use super::removal::{removal, remove};
 use super::rows::read_rows;
 use crate::feed::{Hint, decode_hint, encode_hint, hint_keys, hint_partitions, hint_since};
 use crate::model::{ClosedList, Etag, PartitionKey, Region, Row, RowId, RowKey, SystemTable, Time, Version};
@@ -88,17 +89,18 @@ impl Backlog {
 
     /// A page of what stands in the backlog of this destination.
     pub async fn page(&self, continuation: Option<Continuation>) -> Result<Page, StoreError> {
-        let (from, until) = hint_partitions(self.destination.as_str());
-        let scope = Scope::Partitions { from: Some(from), until: Some(until) };
-        self.home.home().query(&SystemTable::Backlog.name(), &Query { continuation, ..Query::new(scope) }).await
+        self.query(continuation, None).await
     }
 
     /// A few of the rows that stand there.
     pub async fn first(&self) -> Result<Vec<Row>, StoreError> {
+        Ok(self.query(None, Some(FEW)).await?.rows)
+    }
+
+    async fn query(&self, continuation: Option<Continuation>, top: Option<u16>) -> Result<Page, StoreError> {
         let (from, until) = hint_partitions(self.destination.as_str());
         let scope = Scope::Partitions { from: Some(from), until: Some(until) };
-        let query = Query { top: Some(FEW), ..Query::new(scope) };
-        Ok(self.home.home().query(&SystemTable::Backlog.name(), &query).await?.rows)
+        self.home.home().query(&SystemTable::Backlog.name(), &Query { continuation, top, ..Query::new(scope) }).await
     }
 
     /// Returns once every hint is in the backlog: new, or joined to the one that stands there.
@@ -189,24 +191,9 @@ impl Backlog {
             let delete = Operation::Delete { partition: partition.clone(), row, condition };
             shards.entry(partition).or_default().push(delete);
         }
-        let gone = |error: &StoreError| matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition);
         for (partition, deletes) in shards {
             for chunk in deletes.chunks(MAX_OPERATIONS) {
-                match self.send(&partition, chunk).await {
-                    // One of them was renewed or is gone: each for itself.
-                    Err(failure) if gone(&failure.error) && chunk.len() > 1 => {}
-                    Err(failure) if gone(&failure.error) => continue,
-                    result => {
-                        result.map_err(|failure| failure.error)?;
-                        continue;
-                    }
-                }
-                for delete in chunk {
-                    match self.send(&partition, std::slice::from_ref(delete)).await {
-                        Err(failure) if !gone(&failure.error) => return Err(failure.error),
-                        _ => {}
-                    }
-                }
+                remove(self.home.home().as_ref(), &SystemTable::Backlog.name(), &partition, chunk).await?;
             }
         }
         Ok(())
@@ -214,15 +201,8 @@ impl Backlog {
 
     /// Takes a row out of the backlog that is no hint, on its ETag.
     pub async fn remove(&self, row: &Row) -> Result<(), StoreError> {
-        let (partition, key) = (row.body.partition().clone(), row.body.row().clone());
-        let condition = Condition::Matches(row.etag.clone());
-        let delete = Operation::Delete { partition: partition.clone(), row: key, condition };
-        match self.send(&partition, &[delete]).await {
-            Err(failure) if !matches!(failure.error.kind, ErrorKind::NotFound | ErrorKind::Precondition) => {
-                Err(failure.error)
-            }
-            _ => Ok(()),
-        }
+        let (tables, table) = (self.home.home(), SystemTable::Backlog.name());
+        remove(tables.as_ref(), &table, row.body.partition(), &[removal(row)]).await
     }
 
     async fn send(

@@ -81,11 +81,11 @@ impl Delivery {
         }
         if planted(Bug::RemoveFirst) {
             self.write(items).await;
+        }
+        if !planted(Bug::NoRaise) {
             self.raise_tombstones(items).await;
-        } else if planted(Bug::NoRaise) {
-            self.write(items).await;
-        } else {
-            self.raise_tombstones(items).await;
+        }
+        if !planted(Bug::RemoveFirst) {
             self.write(items).await;
         }
         self.look_back(items, &mut disagreements).await?;

@@ -35,6 +35,7 @@ mod quarantine;
 mod queue;
 mod ramp;
 mod refresh;
+mod removal;
 mod rows;
 mod settings;
 mod single;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::removal::{removal, remove};
 use super::single::change_of;
 use crate::feed::{Entry, Malformed, Reason, Record, Source, decode_message, encode_relayed};
 use crate::model::{AccountName, Change, ClosedList, Region, Row, RowBody, RowId, SystemTable, Time, Version};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
-use crate::stores::{Condition, ErrorKind, Operation, Query, RegionStore, Scope, StoreError};
+use crate::stores::{ErrorKind, Operation, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::{Event, metrics};
 
 /// Most pages of quarantine that one sweep reads: 100,000 entries.
@@ -154,15 +155,8 @@ impl Quarantine {
         if !again {
             return Ok(false);
         }
-        let gone = Operation::Delete {
-            partition: row.body.partition().clone(),
-            row: row.body.row().clone(),
-            condition: Condition::Matches(row.etag.clone()),
-        };
-        match self.store.home().write(&SystemTable::Quarantine.name(), &gone).await {
-            Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition) => return Err(error),
-            _ => {}
-        }
+        let table = SystemTable::Quarantine.name();
+        remove(self.store.home().as_ref(), &table, row.body.partition(), &[removal(row)]).await?;
         info!(id = entry.id, "the clock has passed what lay in quarantine: it is tried again");
         Ok(true)
     }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::look::look;
 use super::quarantine::{Quarantine, admissible};
+use super::removal::{removal, remove};
 use super::single::Single;
 use super::tombstones::Tombstones;
 use crate::feed::{Record, Shard, decode_record, record_prefix};
@@ -15,7 +16,7 @@ use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, from_the_future};
 use crate::runtime::Runtime;
 use crate::settle::{DueLook, Looked};
-use crate::stores::{Condition, Continuation, ErrorKind, Operation, Query, RegionStore, Scope, StoreError, Tables};
+use crate::stores::{Condition, Continuation, Operation, Query, RegionStore, Scope, StoreError, Tables};
 use crate::topology::TableFilter;
 
 /// An account whose feed is read.
@@ -95,15 +96,7 @@ impl Source {
     }
 
     async fn remove(&self, row: &Row) -> Result<(), StoreError> {
-        let gone = Operation::Delete {
-            partition: row.body.partition().clone(),
-            row: row.body.row().clone(),
-            condition: Condition::Matches(row.etag.clone()),
-        };
-        match self.tables.write(&SystemTable::Feed.name(), &gone).await {
-            Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition) => Err(error),
-            _ => Ok(()),
-        }
+        remove(self.tables.as_ref(), &SystemTable::Feed.name(), row.body.partition(), &[removal(row)]).await
     }
 
     /// Looks at rows. A version from the future goes to quarantine before the look is told of (R7).
@@ -152,7 +145,6 @@ impl Source {
     /// Deletes records that have ended. The highest version is first in the transaction and, where the transaction fails
     /// because somebody else ended one of them, first on its own: a lower one never goes before a higher one.
     pub async fn end(&self, shard: Shard, ending: &[(RowKey, Etag)]) -> Result<(), StoreError> {
-        let feed = SystemTable::Feed.name();
         let operations: Vec<Operation> = ending
             .iter()
             .map(|(key, etag)| Operation::Delete {
@@ -161,19 +153,6 @@ impl Source {
                 condition: Condition::Matches(etag.clone()),
             })
             .collect();
-        let gone = |error: &StoreError| matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition);
-        if operations.len() > 1 {
-            match self.tables.transact(&feed, &shard.partition(), &operations).await {
-                Err(failure) if gone(&failure.error) => {}
-                result => return result.map(drop).map_err(|failure| failure.error),
-            }
-        }
-        for operation in &operations {
-            match self.tables.write(&feed, operation).await {
-                Err(error) if !gone(&error) => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        remove(self.tables.as_ref(), &SystemTable::Feed.name(), &shard.partition(), &operations).await
     }
 }

@@ -122,7 +122,7 @@ async fn a_script_that_was_flushed_is_loaded_again() {
 
 #[tokio::test]
 async fn a_server_that_is_down_is_an_error_in_time_and_one_that_is_back_is_found() {
-    let mut redis = Redis::start();
+    let redis = Redis::start();
     let cache = open(&target(&redis.url()));
     assert_eq!(outcome(&cache, refresh("a", 1)).await, RefreshOutcome::Stored);
     redis.stop();
@@ -242,7 +242,7 @@ async fn tls_connects_where_the_authority_is_known_and_says_so_where_not() {
 
 #[tokio::test]
 async fn a_cluster_passes_the_caches_suite_and_holds_rows_on_every_node() {
-    let mut cluster = Cluster::start().await;
+    let cluster = Cluster::start().await;
     let target = RedisTarget { cluster: true, ..target(&cluster.nodes[0].url()) };
     let report = check_cache(&bench(target.clone())).await;
     assert!(report.is_clean(), "{report}");

@@ -1,8 +1,8 @@
 //! Real Azurite, the emulator of Azure Storage, as a child process.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,13 +13,15 @@ use super::process::Process;
 /// How many accounts an instance has: each test takes a fresh one.
 const ACCOUNTS: usize = 200;
 
-/// An Azurite on free ports, with its data in memory. It ends when it is dropped.
+/// An Azurite on free ports. It ends when it is dropped.
 pub struct Azurite {
-    process: Process,
+    process: Mutex<Process>,
     tables: u16,
     queue: u16,
     taken: AtomicUsize,
     tls: Option<Tls>,
+    /// Where it keeps its data, if not in memory.
+    disk: Option<TempDir>,
 }
 
 struct Tls {
@@ -62,9 +64,27 @@ fn program() -> PathBuf {
 }
 
 impl Azurite {
-    /// Starts one over plain HTTP.
+    /// Starts one over plain HTTP, with its data in memory.
     pub fn start() -> Self {
-        Self::launch(&[], None)
+        Self::launch(&[], None, None)
+    }
+
+    /// Starts one whose data outlive it: see [`start_again`](Self::start_again).
+    pub fn start_on_disk() -> Self {
+        Self::launch(&[], None, Some(TempDir::new().expect("a temporary directory")))
+    }
+
+    /// Ends it as a machine does that is restarted for an update, and starts it on the same ports with the same data. (Killed
+    /// it would forget what it acknowledged in the last seconds, which a storage account never does.)
+    pub fn start_again(&self) {
+        let disk = self.disk.as_ref().expect("its data would be lost");
+        let mut process = self.process();
+        process.terminate();
+        (*process, ..) = spawn([self.queue, self.tables], &[], Some(disk));
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts one over HTTPS that takes bearer tokens. See [`Azurite::certificate`].
@@ -78,7 +98,7 @@ impl Azurite {
         let path = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
         let arguments = ["--oauth", "basic", "--cert", &path(&cert), "--key", &path(&key)].map(str::to_owned);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        Self::launch(&arguments, Some(Tls { certificate: made.cert.pem(), _files: files }))
+        Self::launch(&arguments, Some(Tls { certificate: made.cert.pem(), _files: files }), None)
     }
 
     /// The one that tests of this process share.
@@ -87,33 +107,20 @@ impl Azurite {
         SHARED.get_or_init(Self::start)
     }
 
-    fn launch(more: &[&str], tls: Option<Tls>) -> Self {
+    fn launch(more: &[&str], tls: Option<Tls>, disk: Option<TempDir>) -> Self {
         // Port 0: the system chooses, and Azurite says what it got.
-        let mut arguments = vec!["--blobPort", "0", "--queuePort", "0", "--tablePort", "0"];
-        arguments.extend(["--inMemoryPersistence", "--disableTelemetry", "--silent"]);
-        // Its default of 5 s cuts connections that a test has let rest.
-        arguments.extend(["--tableKeepAliveTimeout", "300", "--queueKeepAliveTimeout", "300"]);
-        arguments.extend(more);
-        let accounts: Vec<String> = (0..ACCOUNTS).map(|i| format!("{}:{}", name(i), BASE64.encode(key(i)))).collect();
-        let environment = [("AZURITE_ACCOUNTS", accounts.join(";"))];
-        let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let process = Process::start(&program(), &arguments, &environment, &std::env::temp_dir());
-        let port = |service: &str| {
-            let says = format!("Azurite {service} service is successfully listening at ");
-            process.wait_for(&says, |line| line.strip_prefix(&says)?.rsplit(':').next()?.trim().parse().ok())
-        };
-        let (queue, tables) = (port("Queue"), port("Table"));
-        Self { process, tables, queue, taken: AtomicUsize::new(0), tls }
+        let (process, queue, tables) = spawn([0, 0], more, disk.as_ref());
+        Self { process: Mutex::new(process), tables, queue, taken: AtomicUsize::new(0), tls, disk }
     }
 
     /// It stops answering, and keeps its connections, until [`thaw`](Self::thaw).
     pub fn freeze(&self) {
-        self.process.signal("STOP");
+        self.process().signal("STOP");
     }
 
     /// It goes on where it stood.
     pub fn thaw(&self) {
-        self.process.signal("CONT");
+        self.process().signal("CONT");
     }
 
     /// An account that nobody else in this instance uses.
@@ -134,6 +141,30 @@ impl Azurite {
     pub fn certificate(&self) -> &str {
         &self.tls.as_ref().expect("this Azurite speaks plain HTTP").certificate
     }
+}
+
+/// Starts the program on these ports for queues and tables; returns it and the ports that it has.
+fn spawn([queue, tables]: [u16; 2], more: &[&str], disk: Option<&TempDir>) -> (Process, u16, u16) {
+    let (queue, tables) = (queue.to_string(), tables.to_string());
+    let mut arguments = vec!["--blobPort", "0", "--queuePort", &queue, "--tablePort", &tables];
+    arguments.extend(["--disableTelemetry", "--silent"]);
+    match disk {
+        Some(disk) => arguments.extend(["--location", disk.path().to_str().expect("a UTF-8 path")]),
+        None => arguments.push("--inMemoryPersistence"),
+    }
+    // Its default of 5 s cuts connections that a test has let rest.
+    arguments.extend(["--tableKeepAliveTimeout", "300", "--queueKeepAliveTimeout", "300"]);
+    arguments.extend(more);
+    let accounts: Vec<String> = (0..ACCOUNTS).map(|i| format!("{}:{}", name(i), BASE64.encode(key(i)))).collect();
+    let environment = [("AZURITE_ACCOUNTS", accounts.join(";"))];
+    let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let process = Process::start(&program(), &arguments, &environment, &std::env::temp_dir());
+    let port = |service: &str| {
+        let says = format!("Azurite {service} service is successfully listening at ");
+        process.wait_for(&says, |line| line.strip_prefix(&says)?.rsplit(':').next()?.trim().parse().ok())
+    };
+    let (queue, tables) = (port("Queue"), port("Table"));
+    (process, queue, tables)
 }
 
 fn name(index: usize) -> String {

@@ -31,9 +31,14 @@ pub struct Cached {
 impl Site {
     /// A region that has `account` of an Azurite, and a Redis of its own.
     pub fn new(name: &str, account: TestAccount) -> Self {
+        Self::with(name, account, Redis::start())
+    }
+
+    /// A region that has `account` of an Azurite, and this Redis.
+    pub fn with(name: &str, account: TestAccount, redis: Redis) -> Self {
         let region = Region::new(name).expect("a region's name");
         let store = store(&region, &account);
-        Self { region, account, store, redis: Redis::start() }
+        Self { region, account, store, redis }
     }
 
     /// What the cache holds of these rows.

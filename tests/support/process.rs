@@ -49,6 +49,26 @@ impl Process {
         assert!(sent.success(), "it is gone already");
     }
 
+    /// Asks it to end, and waits until it has: what it had to save is saved, and its ports are free.
+    ///
+    /// # Panics
+    /// After a minute.
+    pub fn terminate(&mut self) {
+        self.signal("TERM");
+        let lines = self.lines.get_mut().expect("one at a time");
+        while match lines.recv_timeout(Duration::from_secs(60)) {
+            Ok(_) => true,
+            Err(RecvTimeoutError::Timeout) => panic!("it was asked to end a minute ago and has not"),
+            Err(RecvTimeoutError::Disconnected) => false,
+        } {}
+        self.end();
+    }
+
+    fn end(&mut self) {
+        drop(self.pipe.take());
+        drop(self.watchdog.wait());
+    }
+
     /// Waits for a line of output that `wanted` makes something of.
     ///
     /// # Panics
@@ -72,7 +92,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.pipe.take());
-        drop(self.watchdog.wait());
+        self.end();
     }
 }

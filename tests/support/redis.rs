@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -26,7 +27,7 @@ pub struct Options {
 
 /// A redis-server of the test's own, which keeps nothing on disk. It ends when it is dropped.
 pub struct Redis {
-    process: Option<Process>,
+    process: Mutex<Option<Process>>,
     port: u16,
     tls: Option<Tls>,
     options: Options,
@@ -58,13 +59,13 @@ impl Redis {
     pub fn with(options: Options) -> Self {
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         let tls = options.tls.then(|| Tls { port: ports::free(), authority: certificate(directory.path()) });
-        let mut redis = Self { process: None, port: ports::free(), tls, options, directory };
+        let redis = Self { process: Mutex::default(), port: ports::free(), tls, options, directory };
         redis.start_again();
         redis
     }
 
-    /// Stops it, where it runs, and starts it on the same ports, empty.
-    pub fn start_again(&mut self) {
+    /// Stops it, where it runs, and starts it on the same ports, empty but for what its options have it keep on disk.
+    pub fn start_again(&self) {
         self.stop();
         let arguments = self.arguments();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -72,12 +73,30 @@ impl Redis {
         let process = Process::start(&program("redis-server"), &arguments, &environment, self.directory.path());
         let ready = |line: &str| line.contains("Ready to accept connections").then_some(());
         process.wait_for("readiness", ready);
-        self.process = Some(process);
+        *self.process() = Some(process);
+    }
+
+    /// It stops answering, and keeps its connections, until [`thaw`](Self::thaw).
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// It goes on where it stood.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        self.process().as_ref().expect("it runs").signal(name);
     }
 
     /// Stops it. What it held is gone.
-    pub fn stop(&mut self) {
-        self.process = None;
+    pub fn stop(&self) {
+        drop(self.process().take());
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it is, without TLS, with its password.

@@ -5,6 +5,7 @@ mod author;
 mod book;
 mod contested;
 mod crashes;
+mod kills;
 mod odd;
 mod own;
 mod picture;
@@ -30,6 +31,7 @@ use self::picture::{Region, faults, open_records, report, unexpected_quarantine}
 use crate::support::azurite::Azurite;
 use crate::support::deployment::{Site, configuration, warnings};
 use crate::support::ports;
+use crate::support::redis::Redis;
 use crate::support::relay::{Config, Daemon};
 
 const NAMES: [&str; 3] = ["east", "north", "west"];
@@ -45,40 +47,78 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const KILL_AT: usize = 25;
 const START_AT: usize = 50;
 const TERMINATE_AT: usize = 70;
+const ALL_WRITES: usize = author::WRITES * NAMES.len();
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_regions_end_equal_whatever_their_writers_did() {
+/// Three regions, what they run on, and the file that describes them.
+struct World {
+    azurites: [Azurite; 3],
+    sites: [Site; 3],
+    config: Config,
+}
+
+impl World {
+    async fn new(azurite: impl Fn() -> Azurite, redis: impl Fn() -> Redis) -> Self {
+        let azurites = NAMES.map(|_| azurite());
+        let sites = [0, 1, 2].map(|n| Site::with(NAMES[n], azurites[n].account(), redis()));
+        prepare(&sites).await;
+        let config = configuration(&sites, REPLICATION);
+        Self { azurites, sites, config }
+    }
+}
+
+/// What the writers do comes from this.
+fn seed() -> u64 {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| Runtime::system().random() % 1_000_000);
     println!("SEED={seed} repeats what the writers do");
-    let azurites = NAMES.map(|_| Azurite::start());
-    let sites = [0, 1, 2].map(|n| Site::new(NAMES[n], azurites[n].account()));
-    prepare(&sites).await;
-    let config = Arc::new(configuration(&sites, REPLICATION));
-    let daemons = NAMES.map(|region| start(&config, region));
+    seed
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_regions_end_equal_whatever_their_writers_did() {
+    let world = Arc::new(World::new(Azurite::start, Redis::start).await);
+    let daemons = NAMES.map(|region| start(&world.config, region)).into();
+    write_under(trouble, &world, daemons, seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_kills_lose_nothing() {
+    let world = Arc::new(World::new(Azurite::start_on_disk, kills::lasting_redis).await);
+    let daemons = kills::DAEMONS.iter().map(|region| start(&world.config, NAMES[*region])).collect();
+    let seed = seed();
+    let trouble = move |world: &World, daemons, progress: &AtomicUsize| kills::trouble(world, daemons, progress, seed);
+    write_under(trouble, &world, daemons, seed).await;
+}
+
+/// Everything that the writers of three regions do, while daemons and servers are in trouble; then all must be well.
+async fn write_under<T>(trouble: T, world: &Arc<World>, daemons: Vec<Daemon>, seed: u64)
+where
+    T: FnOnce(&World, Vec<Daemon>, &AtomicUsize) -> Vec<Daemon> + Send + 'static,
+{
     let begun = Instant::now();
     let progress = Arc::new(AtomicUsize::new(0));
     let trouble = {
-        let (config, progress) = (config.clone(), progress.clone());
+        let (world, progress) = (world.clone(), progress.clone());
         // Apart, since it waits for processes and the writers must not.
-        tokio::task::spawn_blocking(move || trouble(&config, daemons, &progress))
+        tokio::task::spawn_blocking(move || trouble(&world, daemons, &progress))
     };
+    let sites = &world.sites;
     let authors: Vec<_> = sites.iter().enumerate().map(|(number, site)| Author::new(site, number, &progress)).collect();
     let writing = futures::future::join_all(authors.iter().map(|author| author.write(seed)));
     let mut book = Book::default();
     writing.await.into_iter().for_each(|written| book.absorb(written));
-    let daemons = trouble.await.expect("it ends before the writers do");
     println!("{} writes to {} rows in {:?}", book.acknowledged, book.rows().len(), begun.elapsed());
+    let daemons = trouble.await.expect("the trouble is over");
+    println!("the trouble was over after {:?}", begun.elapsed());
 
     let written = Runtime::system().now();
     let known = book.rows();
-    eventually_nothing_is_wrong(&sites, &daemons, &book, &known).await;
+    eventually_nothing_is_wrong(sites, &daemons, &book, &known).await;
     println!("nothing is wrong after {:?}; unexpected answers: {:#?}", begun.elapsed(), book.troubles);
-    eventually_every_link_has_passed(&config, written).await;
-    every_link_is_told_of_by_two_regions_alone(&config);
+    eventually_every_link_has_passed(&world.config, written).await;
+    every_link_is_told_of_by_two_regions_alone(&world.config);
     // Not for a moment only.
-    let (found, report) = look(&sites, &book, &known).await;
+    let (found, report) = look(sites, &book, &known).await;
     assert!(found == 0, "{report}");
     assert!(book.uncertain.len() * 10 < known.len(), "the servers were too slow to prove much: {:#?}", book.troubles);
     for daemon in &daemons {
@@ -110,31 +150,31 @@ async fn prepare(sites: &[Site]) {
 }
 
 /// One daemon is killed in the middle and started again later; another is told to end, and started again.
-fn trouble(config: &Config, mut daemons: [Daemon; 3], progress: &AtomicUsize) -> [Daemon; 3] {
-    eventually_written(progress, KILL_AT);
+fn trouble(world: &World, mut daemons: Vec<Daemon>, progress: &AtomicUsize) -> Vec<Daemon> {
+    eventually_written(progress, KILL_AT * ALL_WRITES / 100);
     daemons[1].signal("KILL");
     assert_eq!(daemons[1].ended(), 137);
-    eventually_written(progress, START_AT);
-    daemons[1] = start(config, NAMES[1]);
-    eventually_written(progress, TERMINATE_AT);
+    eventually_written(progress, START_AT * ALL_WRITES / 100);
+    daemons[1] = start(&world.config, NAMES[1]);
+    eventually_written(progress, TERMINATE_AT * ALL_WRITES / 100);
     let asked = Instant::now();
     daemons[0].signal("TERM");
     assert_eq!(daemons[0].ended(), 0, "{}", daemons[0].said());
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-    daemons[0] = start(config, NAMES[0]);
+    daemons[0] = start(&world.config, NAMES[0]);
     daemons
 }
 
-/// Waits for this share of all writes.
-fn eventually_written(progress: &AtomicUsize, percent: usize) {
-    let (deadline, writes) = (Instant::now() + PATIENCE, author::WRITES * NAMES.len() * percent / 100);
+/// Waits for so many writes.
+fn eventually_written(progress: &AtomicUsize, writes: usize) {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let written = progress.load(Ordering::Relaxed);
         if written >= writes {
             return;
         }
         assert!(Instant::now() < deadline, "the writers came to {written} of {writes} writes");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -9,6 +9,7 @@ use super::regions::{self, Unreachable};
 use crate::feed::{Entry, entry_keys};
 use crate::model::{AccountName, ClosedList, Region, Row, SystemTable, Time};
 use crate::stores::{ErrorKind, Query, RegionStore, Scope};
+use crate::telemetry::Event;
 
 /// What `quarantine list --output json` prints, and `show` with one entry.
 #[derive(Debug, Serialize)]
@@ -117,7 +118,12 @@ async fn collect(stores: &[RegionStore], limit: usize) -> Report {
 
 /// One that cannot be read is said to be there, and keeps nobody from seeing the others.
 fn decoded(row: &Row) -> Option<Entry> {
-    Entry::decode(row).map_err(|error| tracing::warn!(%error, "is a newer version running?")).ok()
+    Entry::decode(row)
+        .map_err(|error| {
+            let event = Event::RowUnreadable;
+            tracing::warn!(event = event.as_str(), %error, "is a newer version running?");
+        })
+        .ok()
 }
 
 impl Report {

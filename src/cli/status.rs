@@ -9,10 +9,11 @@ use super::arguments::{Output, Status};
 use super::exit::Failure;
 use super::output;
 use super::regions::{self, Unreachable};
-use crate::model::{PartitionKey, Region, SystemTable, Time};
+use crate::model::{ClosedList, PartitionKey, Region, SystemTable, Time};
 use crate::runtime::Runtime;
 use crate::settle::LinkStatus;
 use crate::stores::{Query, RegionStore, Scope};
+use crate::telemetry::Event;
 
 /// What `status --output json` prints.
 #[derive(Debug, Serialize)]
@@ -63,7 +64,8 @@ async fn collect(stores: &[RegionStore]) -> Report {
         let link = match LinkStatus::decode(&row.body) {
             Ok(link) => link,
             Err(error) => {
-                tracing::warn!(%error, "a link's state cannot be read; is a newer version running?");
+                let event = Event::RowUnreadable;
+                tracing::warn!(event = event.as_str(), %error, "a link's state cannot be read; is a newer version running?");
                 continue;
             }
         };

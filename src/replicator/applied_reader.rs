@@ -108,7 +108,7 @@ impl AppliedReader {
             for row in &fresh {
                 match decode_applied(row) {
                     Ok(applied) => ids.extend(applied.rows),
-                    Err(why) => warn!(event = Event::RecordQuarantined.as_str(), row = %row.body.row(), %why,
+                    Err(why) => warn!(event = Event::RowUnreadable.as_str(), row = %row.body.row(), %why,
                         "a row of the applied log cannot be read and is passed over; the rows it names are not refreshed"),
                 }
             }

@@ -11,20 +11,19 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use super::board::{ShardProgress, StatusBoard};
 use super::health::Backoff;
 use super::lane::{Basket, Report};
 use super::poll::{Activity, Pace};
 use super::source::{PageRead, Source};
+use super::source_health::Work;
 use crate::batch::Parcel;
 use crate::feed::Shard;
-use crate::model::{ClosedList, Etag, RowKey, Time, Version};
+use crate::model::{Etag, RowKey, Time, Version};
 use crate::runtime::Runtime;
 use crate::settle::{Ledger, Looked, Offer};
-use crate::stores::{Continuation, Remedy, StoreError};
-use crate::telemetry::Event;
+use crate::stores::{Continuation, StoreError};
 
 /// Rows of one look, and looks under way at a time.
 const LOOK_ROWS: usize = 200;
@@ -87,7 +86,6 @@ struct Desk {
     next_look: Instant,
     next_end: Instant,
     next_report: Instant,
-    failing: bool,
 }
 
 impl Carrier {
@@ -105,7 +103,6 @@ impl Carrier {
             next_look: now,
             next_end: now,
             next_report: now,
-            failing: false,
         };
         let activity = self.activity.clone();
         loop {
@@ -192,29 +189,29 @@ impl Carrier {
 
     fn take_done(&mut self, desk: &mut Desk, done: Done) {
         let now = self.runtime.instant();
-        let failure = match done {
+        let (work, failure) = match done {
             Done::Page(Ok(page)) => {
                 self.take_page(desk, page, now);
-                None
+                (Work::Read, None)
             }
             Done::Page(Err(error)) => {
                 desk.pass = None;
                 let wait = self.backoff.next(&self.runtime, error.retry_after);
                 desk.next_pass = now + wait;
-                Some(error)
+                (Work::Read, Some(error))
             }
             Done::Looked(_, Ok(found)) => {
                 desk.looks -= 1;
                 let offers = self.ledger.looked(found, now, self.source.storage_now(now));
                 self.hand_out(offers);
-                None
+                (Work::Look, None)
             }
             Done::Looked(due, Err(error)) => {
                 desk.looks -= 1;
                 let wait = self.backoff.next(&self.runtime, error.retry_after);
                 desk.next_look = now + wait;
                 self.ledger.look_failed(due, desk.next_look);
-                Some(error)
+                (Work::Look, Some(error))
             }
             Done::Ended(keys, Ok(())) => {
                 desk.ending = false;
@@ -223,16 +220,16 @@ impl Carrier {
                 if self.ledger.open_records() == 0 {
                     desk.next_report = now;
                 }
-                None
+                (Work::End, None)
             }
             Done::Ended(keys, Err(error)) => {
                 desk.ending = false;
                 desk.next_end = now + self.backoff.next(&self.runtime, error.retry_after);
                 self.ledger.not_ended(keys);
-                Some(error)
+                (Work::End, Some(error))
             }
         };
-        self.note(desk, failure);
+        self.note(work, failure);
     }
 
     fn take_page(&mut self, desk: &mut Desk, page: PageRead, now: Instant) {
@@ -299,26 +296,14 @@ impl Carrier {
         }
     }
 
-    /// One line when the source turns bad; the way back is told by the same hand.
-    fn note(&mut self, desk: &mut Desk, failure: Option<StoreError>) {
+    fn note(&mut self, work: Work, failure: Option<StoreError>) {
+        let (health, account) = (&self.source.health, self.source.account());
         match failure {
             None => {
                 self.backoff.reset();
-                if std::mem::take(&mut desk.failing) {
-                    info!(event = Event::SourceReachable.as_str(), account = %self.source.account(), shard = %self.shard,
-                        "this region's own storage answers again");
-                }
+                health.succeeded(account, self.shard, work);
             }
-            Some(_) if desk.failing => {}
-            Some(error) => {
-                desk.failing = true;
-                let event = match error.remedy() {
-                    Remedy::FixAccess => Event::AccessDenied,
-                    _ => Event::SourceUnreachable,
-                };
-                warn!(event = event.as_str(), account = %self.source.account(), shard = %self.shard, %error,
-                    "this region's own storage fails; trying again");
-            }
+            Some(error) => health.failed(account, self.shard, work, &error),
         }
     }
 

@@ -40,6 +40,7 @@ mod rows;
 mod settings;
 mod single;
 mod source;
+mod source_health;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,7 @@ use self::ramp::Ramp;
 use self::refresh::CacheLane;
 use self::single::Single;
 use self::source::Source;
+use self::source_health::SourceHealth;
 use self::tasks::Tasks;
 use self::tombstones::Tombstones;
 
@@ -199,6 +201,7 @@ impl Replicator {
             quarantine: quarantine.clone(),
             single: self.single(local),
             filter: tables.clone(),
+            health: SourceHealth::default(),
             max_clock_skew: settings.max_clock_skew,
             runtime: runtime.clone(),
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::health::Backoff;
 use super::quarantine::{Quarantine, check};
@@ -15,7 +15,7 @@ use crate::model::{Change, ClosedList, RowId, SystemTable, Tombstone};
 use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Message, Operation, Queue, RegionStore, StoreError, Tables};
-use crate::telemetry::Event;
+use crate::telemetry::{Event, Spell};
 use crate::topology::TableFilter;
 
 /// Azure: at most 32 messages a receive.
@@ -46,7 +46,7 @@ pub(super) struct QueueReader {
 impl QueueReader {
     /// Reads until it is stopped. A message under way then comes back when its time is up.
     pub async fn run(mut self: Box<Self>, stop: CancellationToken) {
-        let (mut wait, mut failing) = (self.poll_busy, false);
+        let (mut wait, spell) = (self.poll_busy, Spell::default());
         loop {
             let result = tokio::select! {
                 biased;
@@ -54,20 +54,23 @@ impl QueueReader {
                 result = self.round() => result,
             };
             wait = match result {
-                Ok(0) => (wait * 2).min(self.poll_idle),
-                Ok(_) => self.poll_busy,
+                Ok(messages) => {
+                    self.backoff.reset();
+                    if let Some(past) = spell.worked() {
+                        let (after, failures) = (past.after, past.failures);
+                        info!(event = Event::QueueRecovered.as_str(), account = %self.tables.account(), ?after, failures,
+                            "recovered after {after:.1?}: the queue of changes can be read again");
+                    }
+                    if messages > 0 { self.poll_busy } else { (wait * 2).min(self.poll_idle) }
+                }
                 Err(error) => {
-                    if !failing {
+                    if spell.failed() {
                         warn!(event = Event::QueueFailing.as_str(), account = %self.tables.account(), %error,
                             "the queue of changes fails; trying again");
                     }
-                    failing = true;
                     self.backoff.next(&self.runtime, error.retry_after)
                 }
             };
-            if !self.backoff.is_failing() || wait <= self.poll_idle {
-                failing &= self.backoff.is_failing();
-            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -79,7 +82,6 @@ impl QueueReader {
     /// Receives once; says how many messages there were.
     async fn round(&mut self) -> Result<usize, StoreError> {
         let messages = self.queue.receive(MESSAGES, HIDDEN).await?;
-        self.backoff.reset();
         for message in &messages {
             if planted(Bug::MessageFirst) {
                 self.queue.delete(message).await?;

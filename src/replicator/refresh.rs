@@ -17,7 +17,7 @@ use crate::model::{ClosedList, Region, RowId, Version};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, from_the_future};
 use crate::stores::{CacheError, ErrorKind, StoreError};
-use crate::telemetry::metrics::ApplyOutcome;
+use crate::telemetry::metrics::{ApplyOutcome, CacheOutcome};
 use crate::telemetry::{Event, metrics};
 
 /// How long another region is waited for before its row is left for a later look.
@@ -153,6 +153,7 @@ impl CacheLane {
                 Ok(newer.map(|(refresh, _)| refresh.key).collect())
             }
             Err(error) => {
+                metrics::cache_refresh(self.region(), CacheOutcome::Failed, refreshes.len() as u64);
                 if !self.0.failing.swap(true, Ordering::Relaxed) {
                     warn!(event = Event::CacheFailing.as_str(), region = %self.region(), %error, "the cache fails");
                 }

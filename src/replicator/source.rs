@@ -9,6 +9,7 @@ use super::look::look;
 use super::quarantine::{Quarantine, admissible};
 use super::removal::{removal, remove};
 use super::single::Single;
+use super::source_health::SourceHealth;
 use super::tombstones::Tombstones;
 use crate::feed::{Record, Shard, decode_record, record_prefix};
 use crate::model::{AccountName, Etag, Row, RowId, RowKey, SystemTable, Time};
@@ -28,6 +29,7 @@ pub(super) struct Source {
     pub quarantine: Arc<Quarantine>,
     pub single: Single,
     pub filter: TableFilter,
+    pub health: SourceHealth,
     pub max_clock_skew: Duration,
     pub runtime: Runtime,
 }

@@ -14,7 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
-use tracing::warn;
+use tracing::{debug, info, warn};
+
+use crate::model::ClosedList;
+use crate::telemetry::{Event, Spell};
 
 /// Most connections at a time. Whoever comes then waits in the system's own queue.
 const MAX_CONNECTIONS: usize = 1_024;
@@ -27,11 +30,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Connections {
     listener: TcpListener,
     free: Arc<Semaphore>,
+    refusals: Spell,
 }
 
 impl Connections {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+        Self { listener, free: Arc::new(Semaphore::new(MAX_CONNECTIONS)), refusals: Spell::default() }
     }
 }
 
@@ -48,15 +52,20 @@ impl Listener for Connections {
             };
             match self.listener.accept().await {
                 Ok((stream, address)) => {
+                    if let Some(past) = self.refusals.worked() {
+                        info!(after = ?past.after, failures = past.failures, "connections can be taken again");
+                    }
                     // Replies are written in one piece; waiting for more would only make them late.
                     if let Err(error) = stream.set_nodelay(true) {
-                        warn!(%error, "a connection keeps its small packets back");
+                        debug!(%error, "a connection keeps its small packets back");
                     }
                     let idle = Box::pin(sleep_until(Instant::now() + IDLE));
                     return (Connection { stream, cut: Cut::default(), idle, _permit: permit }, address);
                 }
                 Err(error) => {
-                    warn!(%error, "a connection cannot be taken");
+                    if self.refusals.failed() {
+                        warn!(event = Event::ConnectionFailing.as_str(), %error, "a connection cannot be taken; trying again");
+                    }
                     sleep(PAUSE).await;
                 }
             }

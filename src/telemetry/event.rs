@@ -71,9 +71,24 @@ closed_list! {
         CacheRecovered = "cache-recovered",
             "the region's cache takes refreshes again",
             "none";
+        CacheTokenFailing = "cache-token-failing",
+            "no new Entra token for the region's cache can be had; the old one serves until it expires",
+            "check the credential and the reach of its token service; without a token the cache is lost when the old one expires";
+        CacheTokenRenewed = "cache-token-renewed",
+            "there is a new Entra token for the region's cache after there was none",
+            "none";
         QueueFailing = "queue-failing",
             "the queue relay-changes cannot be read; messages stay in it",
             "check that the account has queues, and the credential's role (Storage Queue Data Contributor)";
+        QueueRecovered = "queue-recovered",
+            "the queue relay-changes can be read again",
+            "none";
+        RowUnreadable = "row-unreadable",
+            "a row of a system table cannot be read and is passed over; the line names it",
+            "see whether a newer version of the program runs somewhere, or another program writes system tables";
+        ConnectionFailing = "connection-failing",
+            "`store serve` cannot take a connection, or not as it should; it goes on",
+            "raise the limit of open files where that is what the line says";
         Panicked = "panicked",
             "a thread panicked; the line says where, and the task-failed line behind it which task died of it",
             "the daemon ends and its supervisor starts it again; report it, with both lines";

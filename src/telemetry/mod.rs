@@ -7,7 +7,9 @@ pub mod event;
 pub mod log;
 pub mod metrics;
 mod recorder;
+mod spell;
 
 pub use event::Event;
 pub use log::{LogFormat, LogLevel};
 pub use recorder::{Recorder, RecorderError};
+pub use spell::{Past, Spell};

@@ -12,10 +12,11 @@ use redis::auth::{BasicAuth, StreamingCredentialsProvider};
 use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use crate::model::Time;
+use crate::model::{ClosedList, Time};
 use crate::runtime::Runtime;
+use crate::telemetry::{Event, Spell};
 
 /// What the token is for: Azure Cache for Redis and Azure Managed Redis alike.
 const SCOPE: &str = "https://redis.azure.com/.default";
@@ -38,6 +39,10 @@ struct Shared {
     credential: Arc<dyn TokenCredential>,
     runtime: Runtime,
     token: Mutex<Option<Token>>,
+    /// No new token is to be had.
+    late: Spell,
+    /// And the old one has expired.
+    without: Spell,
 }
 
 #[derive(Clone)]
@@ -50,12 +55,13 @@ struct Token {
 
 impl TokenProvider {
     pub(super) fn new(credential: Arc<dyn TokenCredential>, runtime: Runtime) -> Self {
-        Self(Arc::new(Shared { credential, runtime, token: Mutex::default() }))
+        let (token, late, without) = Default::default();
+        Self(Arc::new(Shared { credential, runtime, token, late, without }))
     }
 
     /// The token that is in use, or a new one when it is time.
     async fn current(&self) -> Result<Token, String> {
-        let Shared { credential, runtime, token } = &*self.0;
+        let Shared { credential, runtime, token, late, without } = &*self.0;
         let mut token = token.lock().await;
         if let Some(token) = token.as_ref().filter(|token| runtime.instant() < token.renew) {
             return Ok(token.clone());
@@ -67,12 +73,24 @@ impl TokenProvider {
                 let auth = BasicAuth::new(object_id(secret)?, secret.to_owned());
                 let expires = Time::from_unix_seconds(fetched.expires_on.unix_timestamp());
                 let renew = runtime.instant() + wait_to_renew(expires.since(runtime.now()), runtime);
+                if let Some(past) = without.ended().into_iter().chain(late.ended()).last() {
+                    let (after, failures) = (past.after, past.failures);
+                    info!(
+                        event = Event::CacheTokenRenewed.as_str(),
+                        ?after,
+                        failures,
+                        "recovered after {after:.1?}: there is a new Entra token for Redis"
+                    );
+                }
                 Ok(token.insert(Token { auth, expires, renew }).clone())
             }
             // The old one still serves until it expires.
             Err(err) => match token.as_mut().filter(|token| runtime.now() < token.expires) {
                 Some(token) => {
-                    warn!(error = err, expires = %token.expires, "no new Entra token for Redis yet; the old one serves");
+                    if late.failed() {
+                        warn!(event = Event::CacheTokenFailing.as_str(), error = err, expires = %token.expires,
+                            "no new Entra token for Redis yet; the old one serves");
+                    }
                     let left = token.expires.since(runtime.now());
                     token.renew = runtime.instant() + (left / 10).clamp(LEAST_WAIT, LONGEST_RETRY);
                     Ok(token.clone())
@@ -96,7 +114,13 @@ impl TokenProvider {
                 }
                 Ok(token) => last.renew = token.renew,
                 Err(err) => {
-                    warn!(error = err, "no Entra token for Redis, and the old one has expired; trying again");
+                    if self.0.without.failed() {
+                        warn!(
+                            event = Event::CacheTokenFailing.as_str(),
+                            error = err,
+                            "no Entra token for Redis, and the old one has expired; trying again"
+                        );
+                    }
                     last.renew = self.0.runtime.instant() + LONGEST_RETRY;
                 }
             }

@@ -9,6 +9,7 @@ mod documents;
 mod habits;
 mod imports;
 mod purity;
+mod runbook;
 mod sizes;
 mod source;
 mod text;

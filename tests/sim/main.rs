@@ -3,6 +3,7 @@
 //!     cargo test --release --test sim                        the recorded bugs, then 300 seeds
 //!     SIM_SEEDS=20000 cargo test --release --test sim        so many seeds
 //!     SIM_SEED=7 cargo test --release --test sim             one, with its story where it fails
+//!     SIM_FOCUS=duel cargo test --release --test sim         seeds of one aim
 //!     SIM_HUNT=all cargo test --release --test sim           a seed for every bug that can be planted
 
 mod chronicle;
@@ -21,17 +22,18 @@ mod troubles;
 mod world;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use shape::Focus;
 use summary::Summary;
 
 /// Seeds of a run where nobody says how many.
 const SEEDS: u64 = 300;
 /// The first seeds are run twice, and must leave the same trace.
-const TWICE: u64 = 10;
+const TWICE: usize = 10;
 /// From so many seeds on, every kind of fault must have fired.
-const ENOUGH: u64 = 200;
+const ENOUGH: usize = 200;
 /// So many failures are told of before the run is given up.
 const MOST_STORIES: u64 = 5;
 
@@ -49,15 +51,23 @@ fn main() -> ExitCode {
     if let Some(seed) = number("SIM_SEED") {
         return one(seed);
     }
+    let focus = std::env::var("SIM_FOCUS").ok().map(|name| {
+        Focus::named(&name).unwrap_or_else(|| {
+            eprintln!("sim: no history aims at {name:?}; there are: {:?}", Focus::ALL);
+            std::process::exit(2);
+        })
+    });
+    let from = number("SIM_FROM").unwrap_or(0);
+    let aimed = |most: u64| -> Vec<u64> {
+        (from..).filter(|seed| focus.is_none_or(|focus| Focus::of(*seed) == focus)).take(most as usize).collect()
+    };
     if let Ok(names) = std::env::var("SIM_HUNT") {
-        let focus = std::env::var("SIM_FOCUS").ok();
-        let (from, seeds) = (number("SIM_FROM").unwrap_or(0), number("SIM_SEEDS").unwrap_or(3_000));
-        return mutants::hunt(&names, from, seeds, focus.as_deref());
+        return mutants::hunt(&names, &aimed(number("SIM_SEEDS").unwrap_or(3_000)));
     }
     if number("SIM_MUTANTS") != Some(0) && !mutants::replay() {
         return ExitCode::FAILURE;
     }
-    many(number("SIM_FROM").unwrap_or(0), number("SIM_SEEDS").unwrap_or(SEEDS))
+    many(&aimed(number("SIM_SEEDS").unwrap_or(SEEDS)), focus.is_none())
 }
 
 /// One seed, with a bug by name where `SIM_BUG` says so.
@@ -72,19 +82,20 @@ fn one(seed: u64) -> ExitCode {
     if ended.broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Many seeds on all cores; ends with one line.
-fn many(from: u64, seeds: u64) -> ExitCode {
-    let (next, failed) = (AtomicU64::new(from), AtomicBool::new(false));
+/// Many seeds on all cores; ends with one line. Where they are `of_all_aims`, all kinds of fault must fire.
+fn many(seeds: &[u64], of_all_aims: bool) -> ExitCode {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let summary = Summary::default();
     let told = Mutex::new(0);
     let work = || {
         loop {
-            let seed = next.fetch_add(1, Relaxed);
-            if seed >= from + seeds || *told.lock().unwrap_or_else(PoisonError::into_inner) >= MOST_STORIES {
+            let at = next.fetch_add(1, Relaxed);
+            let Some(seed) = seeds.get(at).copied() else { return };
+            if *told.lock().unwrap_or_else(PoisonError::into_inner) >= MOST_STORIES {
                 return;
             }
             let ended = history::run(seed, None);
-            if seed < from + TWICE && history::run(seed, None).chronicle.hash() != ended.chronicle.hash() {
+            if at < TWICE && history::run(seed, None).chronicle.hash() != ended.chronicle.hash() {
                 println!("seed {seed} ran twice and left two traces: something is not drawn from the seed");
                 failed.store(true, Relaxed);
             }
@@ -105,7 +116,7 @@ fn many(from: u64, seeds: u64) -> ExitCode {
             scope.spawn(work);
         }
     });
-    let complete = seeds < ENOUGH || summary.every_kind_fired();
+    let complete = seeds.len() < ENOUGH || !of_all_aims || summary.every_kind_fired();
     summary.print();
     if failed.load(Relaxed) || !complete { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

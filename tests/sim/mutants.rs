@@ -2,14 +2,12 @@
 
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tablerelay::model::ClosedList;
 use tablerelay::planted::Bug;
 
-use crate::dice::Dice;
 use crate::history;
-use crate::shape::Shape;
 
 /// A seed that catches each bug. `SIM_HUNT` finds new ones where a change of the simulator moved them.
 const RECORDED: &[(Bug, u64)] = &[
@@ -74,10 +72,10 @@ pub fn named(name: &str) -> Bug {
 
 /// Replays every recorded bug; each must be caught.
 pub fn replay() -> bool {
-    let next = AtomicU64::new(0);
+    let next = AtomicUsize::new(0);
     let survived = Mutex::new(Vec::new());
     let work = || {
-        while let Some((bug, seed)) = RECORDED.get(next.fetch_add(1, Relaxed) as usize) {
+        while let Some((bug, seed)) = RECORDED.get(next.fetch_add(1, Relaxed)) {
             if history::run(*seed, Some(*bug)).broken.is_none() {
                 survived.lock().expect("nobody panics here").push(format!("{} (seed {seed})", bug.as_str()));
             }
@@ -100,24 +98,24 @@ pub fn replay() -> bool {
     survived.is_empty() && missing.is_empty()
 }
 
-/// Looks for the first seed that catches each bug, and prints the table for `RECORDED`. `seeds` are tried for each: of the
-/// histories with `focus`, where one is given.
-pub fn hunt(names: &str, from: u64, seeds: u64, focus: Option<&str>) -> ExitCode {
+/// Looks for the first of these seeds that catches each bug, and prints the table for `RECORDED`.
+pub fn hunt(names: &str, seeds: &[u64]) -> ExitCode {
     let bugs: Vec<Bug> = match names {
         "all" => Bug::ALL.to_vec(),
         names => names.split(',').map(named).collect(),
     };
-    let next = AtomicU64::new(0);
+    let next = AtomicUsize::new(0);
     let work = || {
-        while let Some(bug) = bugs.get(next.fetch_add(1, Relaxed) as usize) {
-            let aimed = |seed: &u64| focus.is_none_or(|focus| Shape::draw(&Dice::seeded(*seed)).focus.is_named(focus));
-            let caught = (from..).filter(aimed).take(seeds as usize).find_map(|seed| {
-                let ended = history::run(seed, Some(*bug));
-                ended.broken.map(|broken| (seed, broken))
+        while let Some(bug) = bugs.get(next.fetch_add(1, Relaxed)) {
+            let caught = seeds.iter().enumerate().find_map(|(tried, seed)| {
+                let ended = history::run(*seed, Some(*bug));
+                ended.broken.map(|broken| (tried + 1, seed, broken))
             });
             match caught {
-                Some((seed, broken)) => println!("    (Bug::{bug:?}, {seed}), // {}", broken.what),
-                None => println!("    // {bug:?} survived {seeds} seeds from {from} on"),
+                Some((tried, seed, broken)) => {
+                    println!("    (Bug::{bug:?}, {seed}), // {} (the {tried}th that was tried)", broken.what);
+                }
+                None => println!("    // {bug:?} survived {} seeds", seeds.len()),
             }
         }
     };

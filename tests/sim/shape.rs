@@ -32,9 +32,16 @@ pub enum Focus {
 }
 
 impl Focus {
-    /// Whether this is its name, in lower case.
-    pub fn is_named(self, name: &str) -> bool {
-        format!("{self:?}").eq_ignore_ascii_case(name)
+    pub const ALL: [Self; 5] = [Self::Wide, Self::Duel, Self::Refusal, Self::Return, Self::Outage];
+
+    /// The focus of this name, in lower case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|focus| format!("{focus:?}").eq_ignore_ascii_case(name))
+    }
+
+    /// Of a seed's history.
+    pub fn of(seed: u64) -> Self {
+        Shape::of(seed, &Dice::seeded(seed)).focus
     }
 }
 
@@ -76,7 +83,12 @@ pub struct Shape {
 }
 
 impl Shape {
-    pub fn draw(dice: &Dice) -> Self {
+    /// The shape of a seed's history; `dice` are those of the history.
+    pub fn of(seed: u64, dice: &Dice) -> Self {
+        Self::draw(dice).or_outage(seed)
+    }
+
+    fn draw(dice: &Dice) -> Self {
         let regions = dice.pick(&[2, 2, 2, 3, 3, 3, 3, 3, 4, 5]);
         let accounts = (0..regions).map(|_| if regions > 3 { 1 } else { dice.pick(&[1, 1, 1, 1, 1, 2, 3]) }).collect();
         let topology = match dice.below(6) {
@@ -197,7 +209,7 @@ impl Shape {
     }
 
     /// One history in ten is about an outage instead, drawn from dice of its own.
-    pub fn or_outage(self, seed: u64) -> Self {
+    fn or_outage(self, seed: u64) -> Self {
         let dice = Dice::seeded(seed ^ 0x6f75_7461_6765);
         if !dice.chance(100) {
             return self;

@@ -48,7 +48,7 @@ impl World {
     pub async fn new(seed: u64) -> Self {
         let dice = Dice::seeded(seed);
         let runtime = Runtime::simulated(Time::from_unix_seconds(1_795_000_000), seed);
-        let shape = Shape::draw(&dice).or_outage(seed);
+        let shape = Shape::of(seed, &dice);
         let names: Vec<String> = NAMES[..shape.regions()].iter().map(|name| (*name).to_owned()).collect();
         let chronicle = Chronicle::new(names.clone(), &runtime, shape.skew);
         let sky = Sky::new(dice.clone(), chronicle.clone(), shape.quarter(), names);

@@ -20,7 +20,7 @@ closed_list! {
         DeleteOfPresent = "delete-of-present", "a delete is delivered although its row still stands", "R3";
         ReplaceBlindly = "replace-blindly", "a row is replaced without its ETag", "R4";
         InsertBlindly = "insert-blindly", "a row is inserted over one that has come meanwhile", "R4";
-        NoLookAfterInsert = "no-look-after-insert", "no look at the tombstone after an insert", "R4";
+        NoLookAfterInsert = "no-look-after-insert", "no look at the tombstone after an insert, by its sender or by its receiver", "R4";
         NoLookAfterReplace = "no-look-after-replace", "no look at the tombstone after a replace", "R4";
         NoLookAfterEqual = "no-look-after-equal", "no look at the tombstone of a row that stands there already", "R4";
         OlderWins = "older-wins", "a newer row at the destination is replaced", "R4";

@@ -1,6 +1,7 @@
 //! The writers of a world: they keep to the protocol, their clocks are off, they crash; what they were told is remembered.
 
 mod raw;
+mod tales;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,6 +56,7 @@ pub struct Crowd {
     dice: Dice,
     chronicle: Chronicle,
     drift: Vec<i64>,
+    tales: usize,
 }
 
 /// What an author does, and with what.
@@ -112,20 +114,18 @@ impl Crowd {
             dice: world.dice.clone(),
             chronicle: world.chronicle.clone(),
             drift,
+            tales: 0,
         }
     }
 
-    /// Somebody begins something.
+    /// Somebody begins something, or a few begin a tale.
     pub fn act(&mut self, world: &World) {
+        if world.shape.focus.is_told_in_tales() {
+            return self.tell_a_tale(world);
+        }
         let author = self.authors[self.dice.below(self.authors.len())].clone();
         let (id, deed) = (world.some_row(), self.deed(world));
-        let work = Work {
-            author: author.clone(),
-            told: self.told.clone(),
-            dice: self.dice.clone(),
-            chronicle: self.chronicle.clone(),
-            window: self.window,
-        };
+        let work = self.work(&author);
         // Who tells by queue and crashes before it has told is not promised anything.
         let queued = matches!(deed, Deed::Raw(raw::Deed::QueuedPut | raw::Deed::QueuedDelete));
         let crash = (!queued && world.shape.may(Kind::WriterCrash) && self.dice.chance(150))
@@ -143,6 +143,16 @@ impl Crowd {
             }
         });
         while self.at_work.try_join_next().is_some() {}
+    }
+
+    fn work(&self, author: &Arc<Author>) -> Work {
+        Work {
+            author: author.clone(),
+            told: self.told.clone(),
+            dice: self.dice.clone(),
+            chronicle: self.chronicle.clone(),
+            window: self.window,
+        }
     }
 
     fn deed(&self, world: &World) -> Deed {

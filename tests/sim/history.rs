@@ -62,6 +62,7 @@ async fn live(seed: u64) -> Ended {
             fleet.start(&world, region);
         }
     }
+    troubles::stage(&world, &mut fleet);
     let mut crowd = Crowd::new(&world);
     let mut flushed = vec![false; world.places.len()];
     let mut watch = Watch::default();

@@ -3,7 +3,7 @@
 //!     cargo test --release --test sim                        the recorded bugs, then 300 seeds
 //!     SIM_SEEDS=20000 cargo test --release --test sim        so many seeds
 //!     SIM_SEED=7 cargo test --release --test sim             one, with its story where it fails
-//!     SIM_FOCUS=duel cargo test --release --test sim         seeds of one aim
+//!     SIM_FOCUS=twins cargo test --release --test sim        seeds of one aim
 //!     SIM_HUNT=all cargo test --release --test sim           a seed for every bug that can be planted
 
 mod chronicle;

@@ -29,10 +29,28 @@ pub enum Focus {
     Return,
     /// Regions are out of reach for minutes, writers go on, and daemons die meanwhile.
     Outage,
+    /// Tales of a region with two daemons, one of them slow: writers put a row at once, by clocks that disagree.
+    Twins,
+    /// Tales of a region of whose two daemons one is cut off and keeps hints, which the other brings.
+    Halves,
+    /// Tales of a delete that meets another region's put on its way.
+    Crossing,
+    /// Tales of a delete that is refused while replies to those who bring the row are lost.
+    Refused,
 }
 
 impl Focus {
-    pub const ALL: [Self; 5] = [Self::Wide, Self::Duel, Self::Refusal, Self::Return, Self::Outage];
+    pub const ALL: [Self; 9] = [
+        Self::Wide,
+        Self::Duel,
+        Self::Refusal,
+        Self::Return,
+        Self::Outage,
+        Self::Twins,
+        Self::Halves,
+        Self::Crossing,
+        Self::Refused,
+    ];
 
     /// The focus of this name, in lower case.
     pub fn named(name: &str) -> Option<Self> {
@@ -42,6 +60,11 @@ impl Focus {
     /// Of a seed's history.
     pub fn of(seed: u64) -> Self {
         Shape::of(seed, &Dice::seeded(seed)).focus
+    }
+
+    /// Whether its histories are made of tales (`crowd/tales.rs`).
+    pub fn is_told_in_tales(self) -> bool {
+        matches!(self, Self::Twins | Self::Halves | Self::Crossing | Self::Refused)
     }
 }
 
@@ -85,7 +108,7 @@ pub struct Shape {
 impl Shape {
     /// The shape of a seed's history; `dice` are those of the history.
     pub fn of(seed: u64, dice: &Dice) -> Self {
-        Self::draw(dice).or_outage(seed)
+        Self::draw(dice).or_outage(seed).or_tales(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -244,6 +267,41 @@ impl Shape {
             deletes: dice.below(3),
             park_after: Duration::from_millis(dice.pick(&[500, 1_000])),
             ..self
+        }
+    }
+
+    /// One history in eight is made of tales instead, drawn from dice of its own.
+    fn or_tales(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x7461_6c65_7321);
+        if !dice.chance(125) {
+            return self;
+        }
+        let tales = Self {
+            focus: dice.pick(&[Focus::Twins, Focus::Halves, Focus::Crossing, Focus::Refused]),
+            topology: Topology::MultiActive,
+            accounts: vec![1; 2 + dice.below(2)],
+            pairs: false,
+            window: Duration::from_secs(4),
+            writers_skew: Duration::from_millis(50),
+            regions_skew: Duration::ZERO,
+            steps: 60,
+            pause: Duration::from_millis(dice.pick(&[150, 400])),
+            partitions: 1 + dice.below(3),
+            latency: Duration::from_millis(dice.pick(&[2, 5])),
+            jitter: Duration::from_millis(dice.pick(&[3, 10])),
+            trouble: 0,
+            kinds: vec![],
+            queue: false,
+            unversioned: false,
+            future: false,
+            max_open_records: 16_384,
+            backoff: Duration::from_millis(200),
+            park_after: Duration::from_millis(dice.pick(&[500, 1_000])),
+            ..self
+        };
+        match tales.focus {
+            Focus::Twins | Focus::Halves => Self { writers_skew: Duration::from_millis(2_200), ..tales },
+            _ => Self { regions_skew: Duration::from_secs(2), ..tales },
         }
     }
 

@@ -41,6 +41,31 @@ pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushed: &mut [bool
     }
 }
 
+/// The standing trouble of histories that are made of tales: who is slow, or cut off, until all faults stop.
+pub fn stage(world: &World, fleet: &mut Fleet) {
+    let focus = world.shape.focus;
+    if matches!(focus, Focus::Twins | Focus::Halves) {
+        two(world, fleet, 0);
+    }
+    let (first, last) = (fleet.daemons[0].who.clone(), fleet.daemons[fleet.daemons.len() - 1].who.clone());
+    let other = fleet.daemons[1].who.clone();
+    let all: &[(Kind, &Arc<str>, usize, usize)] = match focus {
+        Focus::Twins => &[(Kind::SlowReply, &last, 0, 700)],
+        Focus::Halves => {
+            &[(Kind::CutOneWay, &first, 1, 1_000), (Kind::SlowReply, &first, 0, 300), (Kind::SlowReply, &last, 0, 500)]
+        }
+        Focus::Crossing => &[(Kind::SlowRequest, &other, 0, 500), (Kind::SlowReply, &first, 0, 700)],
+        Focus::Refused => &[(Kind::ReplyLost, &first, 1, 400), (Kind::SlowReply, &other, 1, 500)],
+        _ => &[],
+    };
+    for (kind, who, to, per_mille) in all {
+        world.chronicle.note(&format!("{} from {who} to {}", kind.name(), world.places[*to].name));
+        let until = world.runtime.instant() + Duration::from_secs(3_600);
+        let (who, per_mille) = (Some((*who).clone()), *per_mille);
+        world.sky.brew(Storm { kind: *kind, who, from: None, to: Some(*to), per_mille, until });
+    }
+}
+
 /// What a storm of this kind covers, how dense it is, and how long it lasts.
 fn storm(world: &World, fleet: &Fleet, kind: Kind, region: usize) {
     let window = world.shape.window;

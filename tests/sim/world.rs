@@ -161,6 +161,12 @@ impl World {
         records.chain(hints).chain(messages).collect()
     }
 
+    /// The row of a tale.
+    pub fn row_of_tale(&self, number: usize) -> RowId {
+        let partition = format!("p{}", number % self.shape.partitions);
+        RowId::new(tables()[0].clone(), partition.as_str().into(), format!("tale{number:03}").as_str().into())
+    }
+
     /// One of the few rows of this world.
     pub fn some_row(&self) -> RowId {
         let table = tables()[usize::from(self.dice.chance(100))].clone();

@@ -1,0 +1,51 @@
+//! Tales: a few deeds, close together, on a row that nobody touches afterwards.
+//!
+//! What goes wrong with a row is hidden by whatever is written to it next. Where few rows are written again and again, only what
+//! happens to the last writes of all is judged; in a history of tales every row is judged by what happened to it.
+
+use std::time::Duration;
+
+use super::{Crowd, Deed, raw};
+use crate::dice::Dice;
+use crate::shape::Focus;
+use crate::world::World;
+
+/// A deed of a tale: in which region, by which of its writers, and how long after the beginning.
+type Part = (usize, usize, Deed, Duration);
+
+impl Crowd {
+    pub(super) fn tell_a_tale(&mut self, world: &World) {
+        let id = world.row_of_tale(self.tales);
+        self.tales += 1;
+        for (region, writer, deed, after) in parts(world.shape.focus, &self.dice) {
+            let work = self.work(&self.authors[2 * region + writer]);
+            let id = id.clone();
+            self.at_work.spawn(async move {
+                tokio::time::sleep(after).await;
+                work.perform(deed, id).await;
+            });
+        }
+        while self.at_work.try_join_next().is_some() {}
+    }
+}
+
+fn parts(focus: Focus, dice: &Dice) -> Vec<Part> {
+    let within = |most| dice.time(Duration::from_millis(most));
+    let between = |from, until| Duration::from_millis(from) + within(until - from);
+    let (put, delete, refused) = (raw::Deed::Put, raw::Deed::Delete, raw::Deed::RefusedDelete);
+    let (put, delete, refused) = (Deed::Raw(put), Deed::Raw(delete), Deed::Raw(refused));
+    let first = dice.below(2);
+    match focus {
+        // By the one whose clock is ahead and, a little later, by the one whose clock is behind: in every second tale.
+        Focus::Twins => vec![(0, first, put, Duration::ZERO), (0, 1 - first, put, within(300))],
+        Focus::Halves => vec![(0, first, put, Duration::ZERO), (0, 1 - first, put, within(3_000))],
+        Focus::Crossing => vec![(1, first, put, Duration::ZERO), (0, first, delete, within(600))],
+        Focus::Refused => vec![
+            (0, first, put, Duration::ZERO),
+            (1, first, refused, between(300, 800)),
+            (0, first, put, between(300, 1_200)),
+            (0, first, put, between(600, 2_000)),
+        ],
+        _ => vec![],
+    }
+}

@@ -33,6 +33,9 @@ pub mod settle;
 // Roles of regions, and which tables are replicated.
 pub mod topology;
 
+// How much an account is asked: rates, the retry budget, what a storm may cost.
+pub mod throttle;
+
 // The line assembled: it carries, and decides nothing that a station could decide.
 pub mod replicator;
 

@@ -52,6 +52,9 @@ closed_list! {
         HintForgetsItsTime = "hint-forgets-its-time", "a renewed hint says it waits since now", "hints";
         HintsNotCounted = "hints-not-counted", "Last Sync Time passes what only hints wait for", "Last Sync Time";
         HintDropped = "hint-dropped", "a hint ends although its delivery failed", "hints";
+        RetryAfterIgnored = "retry-after-ignored", "what a server asks to wait is not waited for", "throttling";
+        BudgetNotKept = "budget-not-kept", "what is refused for want of capacity is asked again without a budget", "throttling";
+        ShutForGood = "shut-for-good", "an account that was held back stays so when it answers again", "throttling";
         HintNotLookedBack = "hint-not-looked-back", "a hint ends without a look at what stands after its delivery", "hints";
     }
 }

@@ -41,13 +41,39 @@ pub(super) fn render(status: &Status) -> String {
     for (account, records) in &status.feed_records {
         let _ = writeln!(page, "<tr><td>{}</td><td class=\"n\">{records}</td></tr>", escaped(account.as_str()));
     }
+    let _ = writeln!(page, "</table>");
+    throttled(&mut page, status);
     let _ = writeln!(
         page,
-        "</table>\n<p><small>tablerelay {} since {} · <a href=\"/status\">status</a> · <a href=\"/metrics\">metrics</a>\
+        "<p><small>tablerelay {} since {} · <a href=\"/status\">status</a> · <a href=\"/metrics\">metrics</a>\
          </small></p></body></html>",
         status.version, status.started
     );
     page
+}
+
+fn throttled(page: &mut String, status: &Status) {
+    if status.throttled.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        page,
+        "<h2>Accounts that ask for less</h2>\n<table><tr><th>account</th><th>since</th><th class=\"n\">refused</th>\
+         <th class=\"n\">held back</th><th></th></tr>"
+    );
+    for each in &status.throttled {
+        let asked = if each.shut { "only probes are sent" } else { "asked less" };
+        let _ = writeln!(
+            page,
+            "<tr><td>{} of {}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{asked}</td></tr>",
+            escaped(each.account.as_str()),
+            escaped(each.region.as_str()),
+            each.since,
+            each.throttled,
+            each.held_back
+        );
+    }
+    let _ = writeln!(page, "</table>");
 }
 
 fn row(page: &mut String, link: &LinkStatus) {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::model::{AccountName, Region, Time};
 use crate::settle::LinkStatus;
+use crate::stores::ThrottledAccount;
 use crate::topology::Role;
 
 /// The state of a daemon. Holds no settings, and so no secrets.
@@ -28,6 +29,8 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// Records in the feed of each account that are not settled yet.
     pub feed_records: BTreeMap<AccountName, usize>,
+    /// Accounts, of this region and of destinations, that ask for less.
+    pub throttled: Vec<ThrottledAccount>,
 }
 
 impl Status {
@@ -42,6 +45,7 @@ impl Status {
             ready: snapshot.ready,
             links: snapshot.links,
             feed_records: snapshot.feed_records,
+            throttled: snapshot.throttled,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::model::AccountName;
 use crate::settle::{LinkState, LinkStatus};
+use crate::stores::ThrottledAccount;
 
 struct Endpoint {
     url: String,
@@ -62,10 +63,21 @@ fn whole() -> Snapshot {
         last_error: Some("503 <ServerBusy> & \"slow\"".to_owned()),
         published: Time::from_unix_seconds(1_600_000_200),
     };
+    let throttled = ThrottledAccount {
+        region: Region::new("north").unwrap(),
+        account: AccountName::new("north1").unwrap(),
+        since: Time::from_unix_seconds(1_600_000_150),
+        shut: false,
+        rows_per_second: Some(700),
+        partitions: 5,
+        throttled: 12,
+        held_back: 34,
+    };
     let feed_records = BTreeMap::from([(AccountName::new("west1").unwrap(), 7)]);
     Snapshot {
         links: vec![link],
         feed_records,
+        throttled: vec![throttled],
         ready: true,
         since_progress: second,
         since_report: second,
@@ -117,6 +129,10 @@ async fn status_is_versioned_json() {
         serde_json::json!({
             "schema": 1, "region": "west", "role": "writer", "version": env!("CARGO_PKG_VERSION"), "ready": true,
             "started": "2020-09-13T12:26:40.0000000Z", "feed_records": { "west1": 7 },
+            "throttled": [{
+                "region": "north", "account": "north1", "since": "2020-09-13T12:29:10.0000000Z", "shut": false,
+                "rows_per_second": 700, "partitions": 5, "throttled": 12, "held_back": 34
+            }],
             "links": [{
                 "source": "west", "destination": "north", "state": "backing-off", "lag_seconds": 1.5,
                 "last_sync": "2020-09-13T12:28:20.0000000Z", "backlog_rows": 3, "oldest_waiting": null,

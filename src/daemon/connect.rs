@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::config::{AccountSettings, CacheSettings, HttpSettings, RegionSettings};
 use crate::model::{AccountName, Region};
 use crate::replicator::CacheSetup;
+use crate::resolve::Freshness;
 use crate::runtime::Runtime;
 use crate::stores::azure::{AzureQueue, AzureTables, ConnectError as AzureError, Credential, HttpOptions};
 use crate::stores::azure::{CredentialError, TargetError};
 use crate::stores::redis::{RedisCache, RedisTarget, TargetError as RedisError};
-use crate::stores::{Account, CHANGES_QUEUE, Metered, MeteredQueue, RegionStore, Retrying};
+use crate::stores::{Account, CHANGES_QUEUE, Metered, MeteredQueue, RegionStore, Retrying, Throttled, ThrottledQueue};
 
 /// A store that cannot be reached by its settings, before anything was sent.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +70,11 @@ pub enum ConnectError {
 pub struct Connector {
     options: HttpOptions,
     runtime: Runtime,
+    patience: Duration,
 }
+
+/// How long a request waits for its turn at a throttled account where nobody says otherwise.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 impl Connector {
     /// Takes the settings of `[http]`.
@@ -85,13 +90,20 @@ impl Connector {
             extra_roots: extra_roots.into_iter().collect(),
             ..HttpOptions::default()
         };
-        Ok(Self { options, runtime })
+        Ok(Self { options, runtime, patience: PATIENCE })
     }
 
     /// The same with a shorter patience, for a person who waits at a terminal.
     #[must_use]
     pub fn within(mut self, timeout: Duration) -> Self {
         self.options.total_timeout = self.options.total_timeout.min(timeout);
+        self
+    }
+
+    /// The same for a line with this settle window.
+    #[must_use]
+    pub fn for_window(mut self, settle_window: Duration) -> Self {
+        self.patience = Freshness::patience(settle_window);
         self
     }
 
@@ -121,12 +133,14 @@ impl Connector {
         })?;
         let runtime = || self.runtime.clone();
         let tables = AzureTables::connect(region.clone(), account.clone(), &target, &self.options, runtime());
-        let tables = Retrying::new(Metered::new(tables.map_err(client)?), runtime());
+        let throttled = Throttled::new(Metered::new(tables.map_err(client)?), runtime(), self.patience);
+        let tables = Retrying::new(throttled.clone(), runtime());
         if !(own && settings.queue) {
             return Ok(Account { tables, queue: None });
         }
         let queue = AzureQueue::connect(&target, CHANGES_QUEUE, &self.options, runtime()).map_err(client)?;
-        Ok(Account { tables, queue: Some(MeteredQueue::new(region.clone(), account.clone(), queue)) })
+        let queue = MeteredQueue::new(region.clone(), account.clone(), queue);
+        Ok(Account { tables, queue: Some(ThrottledQueue::beside(&throttled, queue)) })
     }
 
     /// A region's cache and its keys.

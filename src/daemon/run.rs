@@ -81,7 +81,7 @@ fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setu
         let known: Vec<_> = settings.regions.keys().map(Region::as_str).collect();
         return Err(RunError::NoRegion { region: region.clone(), known: known.join(", ") });
     };
-    let connector = Connector::new(&settings.http, runtime.clone())?;
+    let connector = Connector::new(&settings.http, runtime.clone())?.for_window(settings.replication.settle_window);
     let others = settings.regions.iter().filter(|(name, _)| *name != region);
     let destinations: Result<Vec<_>, _> =
         others.map(|(name, settings)| connector.region(name, settings, false)).collect();

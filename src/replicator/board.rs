@@ -10,6 +10,7 @@ use crate::feed::Shard;
 use crate::model::{AccountName, Region, Time};
 use crate::planted::{Bug, planted};
 use crate::settle::LinkStatus;
+use crate::stores::ThrottledAccount;
 use crate::telemetry::metrics::{self, ApplyOutcome};
 
 /// Progress of one shard, as its carrier sees it.
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub delivered: BTreeMap<Region, Delivered>,
     /// Records in each account's feed that have not ended, as far as they have been read.
     pub feed_records: BTreeMap<AccountName, usize>,
+    /// Accounts, of this region and of destinations, that ask for less.
+    pub throttled: Vec<ThrottledAccount>,
     /// Whether every shard was read whole at least once.
     pub ready: bool,
     /// How long ago a shard was last read without an error; `None` before the first time.
@@ -73,6 +76,7 @@ pub struct StatusBoard {
     delivered: Mutex<BTreeMap<Region, Delivered>>,
     progress: Mutex<Option<Instant>>,
     waiting: Mutex<BTreeMap<usize, Waiting>>,
+    throttled: Mutex<Vec<ThrottledAccount>>,
 }
 
 impl StatusBoard {
@@ -87,6 +91,7 @@ impl StatusBoard {
             links: lock(&self.links).clone(),
             delivered: lock(&self.delivered).clone(),
             feed_records,
+            throttled: lock(&self.throttled).clone(),
             ready: !shards.is_empty() && shards.values().all(|shard| shard.read_once),
             since_progress: lock(&self.progress).map(|at| at.elapsed()),
             since_report: shards.values().filter_map(|shard| shard.reported).min().map(|at| at.elapsed()),
@@ -122,6 +127,10 @@ impl StatusBoard {
 
     pub(super) fn set_links(&self, links: Vec<LinkStatus>) {
         *lock(&self.links) = links;
+    }
+
+    pub(super) fn set_throttled(&self, accounts: Vec<ThrottledAccount>) {
+        *lock(&self.throttled) = accounts;
     }
 
     /// The hints of a consumer were counted.

@@ -40,6 +40,7 @@ impl Publisher {
             let links = self.links();
             self.board.set_links(links.clone());
             self.measure(&links);
+            self.tell_of_throttling();
             let now = self.runtime.instant();
             if now >= next_publication {
                 next_publication = now + self.publish_every;
@@ -94,6 +95,13 @@ impl Publisher {
         for (account, records) in self.board.snapshot().feed_records {
             metrics::feed_records(&account, records as u64);
         }
+    }
+
+    /// Which of the accounts that this line asks want less.
+    fn tell_of_throttling(&self) {
+        let regions = std::iter::once(&self.local).chain(self.destinations.iter().map(|to| &to.store));
+        let gates = regions.flat_map(RegionStore::accounts).filter_map(|account| account.tables.gate());
+        self.board.set_throttled(gates.filter_map(|gate| gate.tell()).collect());
     }
 
     /// Side by side, so that an end that hangs does not keep the others from being told.

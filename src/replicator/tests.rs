@@ -2,6 +2,7 @@
 
 mod hints;
 mod quarantine;
+mod storm;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;

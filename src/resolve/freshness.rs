@@ -10,15 +10,22 @@ use crate::planted::{Bug, planted};
 ///
 /// That bound is what makes a stalled daemon harmless. The other half of the window is the network's: a write sent at
 /// the last moment is over before a look that began a whole window later could miss it.
+///
+/// A request may still wait for its turn at a throttled account after this was asked, so that wait is taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
-    half_window: Duration,
+    most: Duration,
 }
 
 impl Freshness {
     /// The rule for a settle window.
     pub fn new(settle_window: Duration) -> Self {
-        Self { half_window: settle_window / 2 }
+        Self { most: settle_window / 2 - Self::patience(settle_window) }
+    }
+
+    /// How long a request may wait for its turn at a throttled account; one whose turn comes later is not sent.
+    pub fn patience(settle_window: Duration) -> Duration {
+        (settle_window / 16).min(Duration::from_secs(1))
     }
 
     /// Whether a write may be sent at `now` on a look that began at `began`.
@@ -28,7 +35,7 @@ impl Freshness {
 
     /// The first moment at which nothing may be sent any more on a look that began at `began`.
     pub fn deadline(self, began: Instant) -> Instant {
-        began + self.half_window
+        began + self.most
     }
 }
 
@@ -37,10 +44,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_window_and_no_longer() {
-        let rule = Freshness::new(Duration::from_secs(60));
-        let began = Instant::now();
-        assert!(rule.allows(began, began + Duration::from_millis(29_999)));
-        assert!(!rule.allows(began, began + Duration::from_secs(30)));
+    fn half_a_window_with_the_wait_for_a_turn_and_no_longer() {
+        let window = Duration::from_secs(60);
+        let (rule, began) = (Freshness::new(window), Instant::now());
+        let most = Duration::from_secs(30) - Freshness::patience(window);
+        assert!(rule.allows(began, began + most - Duration::from_millis(1)));
+        assert!(!rule.allows(began, began + most));
+        assert!(most > Duration::from_secs(28), "{most:?}");
     }
 }

@@ -78,6 +78,9 @@ impl ErrorKind {
     }
 }
 
+/// Our own code of a request that was not sent, since its account has asked for less.
+const HELD_BACK: &str = "HeldBack";
+
 /// A failed request to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
@@ -104,6 +107,17 @@ impl StoreError {
     /// A failure that the service answered.
     pub fn answered(kind: ErrorKind, status: u16, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { status: Some(status), code: code.into(), ..Self::new(kind, message) }
+    }
+
+    /// The failure of a request that was not sent, since the account asks for less; it makes sense again after `again`.
+    pub fn held_back(again: Duration) -> Self {
+        let error = Self::new(ErrorKind::Throttled, "the account asks for less, so this was not sent");
+        Self { code: HELD_BACK.to_owned(), retry_after: Some(again), ..error }
+    }
+
+    /// Whether it is the failure of a request that was not sent.
+    pub fn was_held_back(&self) -> bool {
+        self.kind == ErrorKind::Throttled && self.status.is_none() && self.code == HELD_BACK
     }
 
     /// What to do about it.

@@ -31,6 +31,7 @@ mod retrying;
 mod shared_key;
 mod storage_clock;
 mod tables;
+mod throttled;
 // Which cryptography TLS is made of.
 pub mod tls;
 
@@ -46,3 +47,4 @@ pub use retrying::Retrying;
 pub use shared_key::SharedKey;
 pub use storage_clock::{DATE_RESOLUTION, StorageClock};
 pub use tables::Tables;
+pub use throttled::{Gate, Throttled, ThrottledAccount, ThrottledQueue};

@@ -1,4 +1,5 @@
-//! Tries reads again. Goes around [`Metered`](super::Metered), so that each try is counted.
+//! Tries reads again. Goes around [`Throttled`](super::Throttled), so that each try waits for its turn and costs of the account's
+//! retry budget, and around [`Metered`](super::Metered), so that each is counted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::debug;
 
-use super::{ErrorKind, Operation, Page, Query, StorageClock, StoreError, Tables, TransactionError};
+use super::{ErrorKind, Gate, Operation, Page, Query, StorageClock, StoreError, Tables, TransactionError};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
 use crate::runtime::Runtime;
 
@@ -18,7 +19,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A [`Tables`] that tries reads again, up to three times, with full jitter and not before `Retry-After`, where
-/// the store could not be reached, asked for less, or failed.
+/// the store could not be reached, asked for less, or failed, and the account's retry budget has something to spare.
 ///
 /// Writes go through once, whatever becomes of them: the outcome of one that failed may be unknown, and only its sender
 /// knows what to read back.
@@ -38,7 +39,8 @@ impl Retrying {
     fn pause(&self, tries: u32, err: &StoreError) -> Option<Duration> {
         let passing = matches!(err.kind, ErrorKind::Unreachable | ErrorKind::Throttled | ErrorKind::Server);
         let asked = err.retry_after.unwrap_or_default();
-        if !passing || tries > RETRIES || asked > LONGEST_PAUSE {
+        let spared = self.inner.gate().is_none_or(|gate| gate.spares_a_repeat());
+        if !passing || !spared || err.was_held_back() || tries > RETRIES || asked > LONGEST_PAUSE {
             return None;
         }
         // Jitter beyond what was asked for, or everybody who was sent away comes back at once.
@@ -72,6 +74,10 @@ impl Tables for Retrying {
 
     fn clock(&self) -> &StorageClock {
         self.inner.clock()
+    }
+
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        self.inner.gate()
     }
 
     async fn get(&self, table: &TableName, partition: &PartitionKey, row: &RowKey) -> Result<Option<Row>, StoreError> {

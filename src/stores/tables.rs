@@ -1,10 +1,11 @@
 //! The trait of one storage account's tables.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Operation, Page, Query, StorageClock, StoreError, TransactionError};
+use super::{Gate, Operation, Page, Query, StorageClock, StoreError, TransactionError};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
 
 /// The tables of one storage account.
@@ -19,6 +20,11 @@ pub trait Tables: fmt::Debug + Send + Sync + 'static {
 
     /// The account's name in the configuration.
     fn account(&self) -> &AccountName;
+
+    /// What decides how much this account is asked, where something does. See [`Throttled`](super::Throttled).
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        None
+    }
 
     /// The account's clock, as far as its replies have told. See [`StorageClock`].
     fn clock(&self) -> &StorageClock;

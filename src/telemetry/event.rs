@@ -50,6 +50,12 @@ closed_list! {
         SourceReachable = "source-reachable",
             "the region's own storage answers after it did not",
             "none";
+        AccountThrottled = "account-throttled",
+            "a storage account asks for less (429, 503 ServerBusy, 500 OperationTimedOut); it is asked less until it bears more",
+            "see `throttled` in `/status`: if one partition is hot, spread its rows; if the whole account is, spread tables over accounts";
+        AccountUnthrottled = "account-unthrottled",
+            "a storage account bears again what it bore before",
+            "none";
         AccessDenied = "access-denied",
             "a storage account refused the credentials",
             "check the credential and its role assignments (Storage Table Data Contributor); they take minutes to spread";

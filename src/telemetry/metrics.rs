@@ -29,6 +29,10 @@ pub const LINK_STATE: &str = "tablerelay_link_state";
 pub const QUARANTINED_ROWS: &str = "tablerelay_quarantined_rows";
 /// Requests to storage accounts, each try counted: by [`StoreOperation`] and `ok` or an [`ErrorKind`].
 pub const STORE_REQUESTS_TOTAL: &str = "tablerelay_store_requests_total";
+/// 1 while a storage account asks for less and is asked less, 0 otherwise.
+pub const ACCOUNT_THROTTLED: &str = "tablerelay_account_throttled";
+/// Requests that were not sent, since their account asks for less.
+pub const REQUESTS_HELD_BACK_TOTAL: &str = "tablerelay_requests_held_back_total";
 /// Cache keys refreshed, by what became of them: a [`CacheOutcome`].
 pub const CACHE_REFRESHES_TOTAL: &str = "tablerelay_cache_refreshes_total";
 /// Records in an account's feed that are not settled yet.
@@ -183,6 +187,18 @@ pub fn store_request(
     counter!(STORE_REQUESTS_TOTAL, &labels).increment(1);
 }
 
+/// Whether a storage account asks for less.
+pub fn account_throttled(region: &Region, account: &AccountName, throttled: bool) {
+    let labels = [("region", text(region)), ("account", account.as_str().to_owned())];
+    gauge!(ACCOUNT_THROTTLED, &labels).set(if throttled { 1.0 } else { 0.0 });
+}
+
+/// A request that was not sent, since its account asks for less.
+pub fn held_back(region: &Region, account: &AccountName) {
+    let labels = [("region", text(region)), ("account", account.as_str().to_owned())];
+    counter!(REQUESTS_HELD_BACK_TOTAL, &labels).increment(1);
+}
+
 /// Cache keys that were refreshed.
 pub fn cache_refresh(region: &Region, outcome: CacheOutcome, keys: u64) {
     counter!(CACHE_REFRESHES_TOTAL, "region" => text(region), "outcome" => outcome.as_str()).increment(keys);
@@ -203,6 +219,8 @@ pub fn describe() {
     describe_gauge!(LINK_STATE, "1 for the state that a link is in, 0 for the others.");
     describe_gauge!(QUARANTINED_ROWS, "Rows in quarantine, by destination (* for all) and reason.");
     describe_counter!(STORE_REQUESTS_TOTAL, "Requests to storage accounts, each try counted.");
+    describe_gauge!(ACCOUNT_THROTTLED, "1 while a storage account asks for less and is asked less, 0 otherwise.");
+    describe_counter!(REQUESTS_HELD_BACK_TOTAL, "Requests that were not sent, since their account asks for less.");
     describe_counter!(CACHE_REFRESHES_TOTAL, "Cache keys refreshed, by what became of them.");
     describe_gauge!(FEED_RECORDS, "Records in an account's feed that are not settled yet.");
 }
@@ -230,6 +248,8 @@ mod tests {
         quarantined(None, Reason::BadJson, 2);
         store_request(&west, &account, StoreOperation::Get, Ok(()));
         store_request(&west, &account, StoreOperation::Get, Err(ErrorKind::Throttled));
+        account_throttled(&west, &account, true);
+        held_back(&west, &account);
         cache_refresh(&west, CacheOutcome::from(RefreshOutcome::Stored), 5);
         feed_records(&account, 6);
     }
@@ -245,6 +265,7 @@ mod tests {
         lines.retain(|line| !line.starts_with('#') && !line.is_empty());
         lines.sort();
         insta::assert_snapshot!(lines.join("\n"), @r#"
+        tablerelay_account_throttled{region="west",account="west1"} 1
         tablerelay_backlog_rows{destination="north"} 4
         tablerelay_cache_refreshes_total{region="west",outcome="stored"} 5
         tablerelay_changes_applied_total{destination="north",outcome="inserted"} 3
@@ -256,6 +277,7 @@ mod tests {
         tablerelay_link_state{source="west",destination="north",state="flowing"} 1
         tablerelay_link_state{source="west",destination="north",state="parked"} 0
         tablerelay_quarantined_rows{destination="*",reason="bad-json"} 2
+        tablerelay_requests_held_back_total{region="west",account="west1"} 1
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="ok"} 1
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="throttled"} 1
         "#);
@@ -270,7 +292,7 @@ mod tests {
         });
         let text = recorder.handle().render();
         let about = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
-        assert_eq!((about("# HELP"), about("# TYPE")), (10, 10), "{text}");
+        assert_eq!((about("# HELP"), about("# TYPE")), (12, 12), "{text}");
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Book {
     pub queued_deletes: BTreeMap<(usize, RowId), String>,
     /// What every version of a row says.
     pub contents: BTreeMap<(RowId, String), BTreeSet<String>>,
+    /// Rows that were announced, anywhere.
+    pub announced: u64,
     pub violations: Vec<String>,
     pub counts: Counts,
     hash: u64,
@@ -232,6 +234,7 @@ impl Book {
             let rows: Vec<String> = serde_json::from_str(&text(property)).unwrap_or_default();
             for row in rows {
                 let version = version.clone();
+                self.announced += u64::from(!gone);
                 let touch = if gone { Touch::Ended(version) } else { Touch::Announced { version, delete } };
                 self.rows.entry(id(&row)).or_default().push(event(touch));
             }

@@ -34,6 +34,8 @@ kinds! {
     ServerError = "500 before the effect";
     ServerErrorAfter = "500 after the effect";
     BusyStorm = "storm of 503";
+    AccountStorm = "account that refuses everything for long: 503";
+    AccountStormAfter = "account that refuses everything for long: 503 with Retry-After";
     ErrorStorm = "storm of errors of all kinds";
     TokenExpired = "token expired: 401";
     ShortPages = "continuation in the middle of changes";
@@ -74,6 +76,11 @@ kinds! {
 }
 
 impl Kind {
+    /// Whether it is a storm that must not be answered by more requests.
+    pub fn is_throttling(self) -> bool {
+        matches!(self, Self::AccountStorm | Self::AccountStormAfter)
+    }
+
     /// Whether it may be the trouble of one daemon alone.
     pub fn befalls_one(self) -> bool {
         matches!(self, Self::SlowRequest | Self::SlowReply | Self::Reordered | Self::ReplyLost | Self::RequestLost)

@@ -14,7 +14,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::EndEarly, 0),             // everything ends in time
     (Bug::LowestFirst, 2390),       // every region is equal
     (Bug::EndedByOthers, 2138),     // every cache is current
-    (Bug::DeleteIsExact, 217),      // every region is equal
+    (Bug::DeleteIsExact, 410),      // every region is equal
     (Bug::LookBeforeWindow, 0),     // Last Sync Time is true
     (Bug::SupersededIsWritten, 42), // every region is equal
     (Bug::TombstoneIgnored, 0),     // every cache is current
@@ -23,36 +23,39 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::InsertBlindly, 0),        // a rule of every moment
     (Bug::NoLookAfterInsert, 282),  // no acknowledged write is lost
     (Bug::NoLookAfterEqual, 188),   // a row below a newer tombstone is taken out again
-    (Bug::NoLookAfterReplace, 111), // a row below a newer tombstone is taken out again
+    (Bug::NoLookAfterReplace, 525), // a row below a newer tombstone is taken out again
     (Bug::OlderWins, 0),            // a rule of every moment
     (Bug::NoRaise, 0),              // a rule of every moment
     (Bug::RemoveFirst, 0),          // a rule of every moment
     (Bug::RemoveBlindly, 0),        // a rule of every moment
     (Bug::NoAnnouncement, 22),      // every cache is current
-    (Bug::NoTakeOver, 21),          // everything ends in time
+    (Bug::NoTakeOver, 7),           // everything ends in time
     (Bug::FutureApplied, 3),        // a rule of every moment
     (Bug::StaleLook, 27),           // a rule of every moment
     (Bug::NoLift, 13),              // nothing that was overwritten or deleted comes back
     (Bug::NoLiftOfDeletes, 264),    // a region's own order is kept
     (Bug::EndBeforeApply, 8),       // Last Sync Time is true
     (Bug::FailedIsDone, 0),         // Last Sync Time is true
-    (Bug::UnknownIsDone, 67),       // Last Sync Time is true
+    (Bug::UnknownIsDone, 36),       // Last Sync Time is true
     (Bug::TransactionTorn, 1),      // Last Sync Time is true
     (Bug::WrongEtag, 0),            // a rule of every moment
     (Bug::EtagKept, 0),             // everything ends in time
     (Bug::FirstPageOnly, 4),        // Last Sync Time is true
     (Bug::CacheUnguarded, 4),       // a cache never holds what is older than before
-    (Bug::CacheForgotten, 24),      // every cache is current
+    (Bug::CacheForgotten, 87),      // every cache is current
     (Bug::NotTold, 0),              // every cache is current
-    (Bug::MessageFirst, 390),       // every region is equal
+    (Bug::MessageFirst, 306),       // what is malformed is in quarantine
     (Bug::MalformedDropped, 0),     // what is malformed is in quarantine
     (Bug::SyncedTooSoon, 0),        // Last Sync Time is true
     (Bug::HintNotDurable, 1),       // Last Sync Time is true
     (Bug::HintEndedBlindly, 347),   // Last Sync Time is true
-    (Bug::HintForgetsItsTime, 47),  // Last Sync Time is true
+    (Bug::HintForgetsItsTime, 18),  // Last Sync Time is true
     (Bug::HintsNotCounted, 1),      // Last Sync Time is true
-    (Bug::HintDropped, 1),          // Last Sync Time is true
-    (Bug::CacheOrderIgnored, 10),   // every cache is current
+    (Bug::HintDropped, 41),         // Last Sync Time is true
+    (Bug::CacheOrderIgnored, 32),   // every cache is current
+    (Bug::RetryAfterIgnored, 4),    // a rule of every moment
+    (Bug::BudgetNotKept, 21),       // a rule of every moment
+    (Bug::ShutForGood, 1),          // everything ends in time
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

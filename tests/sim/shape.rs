@@ -37,10 +37,12 @@ pub enum Focus {
     Crossing,
     /// Tales of a delete that is refused while replies to those who bring the row are lost.
     Refused,
+    /// One account refuses everything for minutes, which must not make anybody ask more.
+    Storm,
 }
 
 impl Focus {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Wide,
         Self::Duel,
         Self::Refusal,
@@ -50,6 +52,7 @@ impl Focus {
         Self::Halves,
         Self::Crossing,
         Self::Refused,
+        Self::Storm,
     ];
 
     /// The focus of this name, in lower case.
@@ -108,7 +111,7 @@ pub struct Shape {
 impl Shape {
     /// The shape of a seed's history; `dice` are those of the history.
     pub fn of(seed: u64, dice: &Dice) -> Self {
-        Self::draw(dice).or_outage(seed).or_tales(seed)
+        Self::draw(dice).or_storm(seed).or_outage(seed).or_tales(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -121,7 +124,8 @@ impl Shape {
         };
         // Each history has a few kinds of trouble, so that what only shows when nothing else disturbs is seen too.
         let most = dice.pick(&[0, 150, 350, 700]);
-        let kinds = Kind::ALL.iter().copied().filter(|_| dice.chance(most)).collect();
+        let usual = Kind::ALL.iter().copied().filter(|kind| !kind.is_throttling());
+        let kinds = usual.filter(|_| dice.chance(most)).collect();
         let calm = dice.chance(250);
         let wide = Self {
             focus: Focus::Wide,
@@ -302,6 +306,37 @@ impl Shape {
         match tales.focus {
             Focus::Twins | Focus::Halves => Self { writers_skew: Duration::from_millis(2_200), ..tales },
             _ => Self { regions_skew: Duration::from_secs(2), ..tales },
+        }
+    }
+
+    /// One history in twenty is about a storm instead, drawn from dice of its own.
+    fn or_storm(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x7374_6f72_6d73);
+        if !dice.chance(50) {
+            return self;
+        }
+        Self {
+            focus: Focus::Storm,
+            topology: Topology::MultiActive,
+            accounts: (0..2 + dice.below(2)).map(|_| 1 + dice.below(2)).collect(),
+            pairs: dice.chance(200),
+            window: Duration::from_secs(8),
+            regions_skew: Duration::ZERO,
+            steps: 60,
+            pause: Duration::from_millis(dice.pick(&[1_000, 4_000])),
+            partitions: 1 + dice.below(3),
+            trouble: 40,
+            kinds: vec![
+                Kind::AccountStorm,
+                Kind::AccountStormAfter,
+                Kind::AccountStormAfter,
+                Kind::DaemonKilled,
+                Kind::ReplyLost,
+                Kind::ThrottledAfter,
+            ],
+            unversioned: false,
+            future: false,
+            ..self
         }
     }
 

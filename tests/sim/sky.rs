@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
 use crate::kinds::Kind;
+use crate::oracle::Restraint;
 
 /// A line from somebody to a place.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct Line {
     pub who: Arc<str>,
     pub from: usize,
     pub to: usize,
+    /// The number of the account in the region.
+    pub account: usize,
     pub cache: bool,
 }
 
@@ -29,6 +32,7 @@ pub struct Storm {
     pub who: Option<Arc<str>>,
     pub from: Option<usize>,
     pub to: Option<usize>,
+    pub account: Option<usize>,
     pub per_mille: usize,
     pub until: Instant,
 }
@@ -40,12 +44,14 @@ impl Storm {
             && self.who.as_ref().is_none_or(|who| line.who.starts_with(&**who))
             && self.from.is_none_or(|from| line.from == from)
             && self.to.is_none_or(|to| line.to == to)
+            && self.account.is_none_or(|account| line.account == account)
     }
 }
 
 /// Shared by all lines of a world.
 pub struct Sky {
     storms: Mutex<Vec<Storm>>,
+    restraint: Restraint,
     dice: Dice,
     chronicle: Chronicle,
     quarter: Duration,
@@ -56,7 +62,8 @@ pub struct Sky {
 
 impl Sky {
     pub fn new(dice: Dice, chronicle: Chronicle, quarter: Duration, regions: Vec<String>) -> Arc<Self> {
-        Arc::new(Self { storms: Mutex::default(), dice, chronicle, quarter, regions, looks: Mutex::default() })
+        let (storms, restraint) = (Mutex::default(), Restraint::default());
+        Arc::new(Self { storms, restraint, dice, chronicle, quarter, regions, looks: Mutex::default() })
     }
 
     pub fn brew(&self, storm: Storm) {
@@ -74,9 +81,13 @@ impl Sky {
         let hit = {
             let mut storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
             storms.retain(|storm| storm.until > now);
-            storms.iter().find(|storm| storm.hits(line) && self.dice.chance(storm.per_mille)).cloned()
+            let one = storms.iter().find(|storm| storm.kind.is_throttling() && storm.hits(line));
+            one.or_else(|| storms.iter().find(|storm| storm.hits(line) && self.dice.chance(storm.per_mille))).cloned()
         };
         let fault = hit.as_ref().and_then(|storm| self.fault(storm, line, request, now));
+        if line.who.contains("daemon") {
+            self.restraint.watch(&self.chronicle, line, request, hit.as_ref(), fault.as_ref());
+        }
         self.chronicle.trace(format_args!("{}>{} {:?} {}", line.who, line.to, request.kind, fault.is_some()));
         if let (Some(storm), Some(_)) = (&hit, &fault) {
             self.chronicle.count(storm.kind);
@@ -139,6 +150,11 @@ impl Sky {
             Kind::BusyAfter => Fault::Before(after(busy())),
             Kind::ServerError => Fault::Before(error()),
             Kind::ServerErrorAfter => Fault::After(error()),
+            Kind::AccountStorm => Fault::Before(busy()),
+            Kind::AccountStormAfter => {
+                let after = self.dice.time(Duration::from_secs(20));
+                Fault::Before(StoreError { retry_after: Some(after), ..busy() })
+            }
             Kind::ErrorStorm => match self.dice.below(5) {
                 0 => Fault::lost_request(),
                 1 => Fault::lost_reply(),

@@ -62,7 +62,7 @@ pub fn stage(world: &World, fleet: &mut Fleet) {
         world.chronicle.note(&format!("{} from {who} to {}", kind.name(), world.places[*to].name));
         let until = world.runtime.instant() + Duration::from_secs(3_600);
         let (who, per_mille) = (Some((*who).clone()), *per_mille);
-        world.sky.brew(Storm { kind: *kind, who, from: None, to: Some(*to), per_mille, until });
+        world.sky.brew(Storm { kind: *kind, who, from: None, to: Some(*to), account: None, per_mille, until });
     }
 }
 
@@ -85,6 +85,7 @@ fn storm(world: &World, fleet: &Fleet, kind: Kind, region: usize) {
         | Kind::Reordered => (None, Some(region), world.dice.pick(&[50, 200, 500]), window),
         Kind::BusyStorm => (None, Some(region), 1_000, window / 2),
         Kind::ErrorStorm => (None, Some(region), 800, window),
+        Kind::AccountStorm | Kind::AccountStormAfter => return long_storm(world, kind, region),
         Kind::TokenExpired => (Some(region), None, 1_000, window / 2),
         Kind::CutOneWay => (Some(region), Some(other(world, region)), 1_000, world.shape.lasting(window * 2)),
         Kind::CutBothWays => {
@@ -130,7 +131,21 @@ fn add(
     let text = format!("{} from {whose} to {} for {lasts:?}", kind.name(), name(to));
     world.chronicle.note(&text);
     let until = world.runtime.instant() + lasts;
-    world.sky.brew(Storm { kind, who, from, to, per_mille, until });
+    world.sky.brew(Storm { kind, who, from, to, account: None, per_mille, until });
+}
+
+/// One account of a region refuses everything from everybody, for long.
+fn long_storm(world: &World, kind: Kind, region: usize) {
+    let account = world.dice.below(world.places[region].accounts.len());
+    let lasts = Duration::from_secs(20) + world.dice.time(Duration::from_secs(100));
+    world.chronicle.note(&format!(
+        "{} in {}, account {account}, for {lasts:?}",
+        kind.name(),
+        world.places[region].name
+    ));
+    let until = world.runtime.instant() + lasts;
+    let account = Some(account);
+    world.sky.brew(Storm { kind, who: None, from: None, to: Some(region), account, per_mille: 1_000, until });
 }
 
 /// A daemon dies, or is asked to end, and another takes its place.
@@ -158,7 +173,8 @@ fn stale(world: &World, fleet: &mut Fleet) {
     let until = world.runtime.instant() + world.shape.window + world.dice.time(Duration::from_secs(60));
     fleet.stalled_until = fleet.stalled_until.max(Some(until + world.shape.window));
     world.chronicle.note(&format!("{who} stalls"));
-    world.sky.brew(Storm { kind: Kind::StaleDaemon, who: Some(who), from: None, to: None, per_mille: 1_000, until });
+    let (kind, who) = (Kind::StaleDaemon, Some(who));
+    world.sky.brew(Storm { kind, who, from: None, to: None, account: None, per_mille: 1_000, until });
     if fleet.of(region) < 2 {
         fleet.start(world, region);
     }

@@ -7,9 +7,12 @@ use std::time::Duration;
 use tablerelay::cache::CacheMode;
 use tablerelay::model::{AccountName, Region, Row, RowId, RowKey, SystemTable, TableName, Time};
 use tablerelay::replicator::{Settings, create_missing};
+use tablerelay::resolve::Freshness;
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::memory::{Faults, MemoryCache, MemoryTables};
-use tablerelay::stores::{Account, Metered, MeteredQueue, Queue, RegionStore, Retrying, Tables};
+use tablerelay::stores::{
+    Account, Metered, MeteredQueue, Queue, RegionStore, Retrying, Tables, Throttled, ThrottledQueue,
+};
 
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
@@ -86,7 +89,8 @@ impl World {
             accounts.push(store);
         }
         let cache = MemoryCache::new(CacheMode::WriteThrough, None, self.runtime.clone());
-        let (sky, line) = (self.sky.clone(), Line { who: "cache".into(), from: number, to: number, cache: true });
+        let (sky, line) =
+            (self.sky.clone(), Line { who: "cache".into(), from: number, to: number, account: 0, cache: true });
         cache.faults().set_latency(Duration::from_millis(1), Duration::ZERO);
         cache.faults().set_rule(move |request| sky.meet(&line, request));
         let plain = accounts.iter().map(|store| {
@@ -102,27 +106,30 @@ impl World {
     /// the program.
     pub fn lines(&self, who: &str, from: usize, to: usize, daemon: bool) -> RegionStore {
         let place = &self.places[to];
-        let accounts = place.accounts.iter().map(|store| {
+        let accounts = place.accounts.iter().enumerate().map(|(account, store)| {
             let line = store.by_line(&format!("{who}>{}", place.name));
-            self.spoil(&line.faults(), who, from, to, daemon);
+            self.spoil(&line.faults(), Line { who: who.into(), from, to, account, cache: false }, daemon);
             let queue = line.queue(QUEUE);
             if !daemon {
                 return Account { tables: line, queue: Some(queue) };
             }
             let queue = MeteredQueue::new(place.name.clone(), line.account().clone(), queue);
-            Account { tables: Retrying::new(Metered::new(line), self.runtime.clone()), queue: Some(queue) }
+            let patience = Freshness::patience(self.shape.window);
+            let throttled = Throttled::new(Metered::new(line), self.runtime.clone(), patience);
+            let queue = ThrottledQueue::beside(&throttled, queue);
+            Account { tables: Retrying::new(throttled, self.runtime.clone()), queue: Some(queue) }
         });
         RegionStore::new(place.name.clone(), accounts.collect())
     }
 
-    fn spoil(&self, faults: &Faults, who: &str, from: usize, to: usize, daemon: bool) {
-        let far = if from == to { Duration::ZERO } else { self.shape.latency };
+    fn spoil(&self, faults: &Faults, line: Line, daemon: bool) {
+        let far = if line.from == line.to { Duration::ZERO } else { self.shape.latency };
         faults.set_latency(self.shape.latency + far, self.shape.jitter);
         if daemon && self.shape.may(Kind::ShortPages) {
             faults.set_short_pages(NonZeroU16::new(1 + self.dice.below(4) as u16));
             self.chronicle.count(Kind::ShortPages);
         }
-        let (sky, line) = (self.sky.clone(), Line { who: who.into(), from, to, cache: false });
+        let sky = self.sky.clone();
         faults.set_rule(move |request| sky.meet(&line, request));
     }
 

@@ -5,7 +5,8 @@ use super::tree;
 use super::{Finding, lines, none};
 
 /// Rooms whose outcome may not hang on the order of a hash map.
-const ORDERED: [&str; 8] = ["feed", "batch", "resolve", "apply", "cache", "settle", "topology", "replicator"];
+const ORDERED: [&str; 9] =
+    ["feed", "batch", "resolve", "apply", "cache", "settle", "topology", "throttle", "replicator"];
 /// Rooms that talk to a terminal.
 const TALKING: [&str; 3] = ["cli", "demo", "main"];
 /// The one room that names metrics.

@@ -6,7 +6,7 @@ use super::tree;
 use super::{Finding, lines, none};
 
 /// The stations of the line, and the nouns.
-const STATIONS: [&str; 8] = ["model", "feed", "batch", "resolve", "apply", "cache", "settle", "topology"];
+const STATIONS: [&str; 9] = ["model", "feed", "batch", "resolve", "apply", "cache", "settle", "topology", "throttle"];
 
 /// What waits, or asks the world.
 const IMPURE: [&str; 12] = [

@@ -4,6 +4,7 @@
 //! have stopped and everything had its time.
 
 pub mod end;
+mod restraint;
 mod safety;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use tablerelay::model::{Row, RowId, SystemTable};
 use crate::chronicle::{Book, Event, Touch};
 use crate::daemons::Fleet;
 use crate::world::World;
+
+pub use restraint::Restraint;
 
 /// What was seen at the last step.
 #[derive(Default)]

@@ -46,6 +46,8 @@ closed_list! {
         NotTold = "not-told", "what was delivered is not written to the applied log", "the applied log";
         MessageFirst = "message-first", "a queue message is deleted before its record stands", "the queue's reader";
         MalformedDropped = "malformed-dropped", "a malformed record is deleted instead of quarantined", "quarantine";
+        RefusedDropped = "refused-dropped", "a row that a destination refuses is dropped instead of quarantined", "quarantine";
+        NeverSuperseded = "never-superseded", "what lies in quarantine stays there when a later version has arrived", "quarantine";
         SyncedTooSoon = "synced-too-soon", "Last Sync Time passes announcements that are open", "Last Sync Time";
         HintNotDurable = "hint-not-durable", "a record ends on a hint that was never written", "hints";
         HintEndedBlindly = "hint-ended-blindly", "a hint is deleted although it was renewed meanwhile", "hints";

@@ -11,20 +11,23 @@ pub enum AfterFailure {
     CreateTable,
     /// The row itself is refused for good; the others of its transaction are not.
     Refused,
+    /// One of them is refused for good, and nobody said which: each is sent alone.
+    Alone,
     /// Later: the account is busy, unreachable, or refuses us.
     Later,
 }
 
-/// What to do about row `index` of a transaction that failed with `failure`.
+/// What to do about row `index` of a transaction of `rows` that failed with `failure`.
 ///
 /// A lost reply is `Later`, not `StartOver`: the outcome is unknown, and the next attempt reads before it writes
 /// because the failure made us forget what we knew of the row.
-pub fn after_failure(failure: &TransactionError, index: usize) -> AfterFailure {
+pub fn after_failure(failure: &TransactionError, index: usize, rows: usize) -> AfterFailure {
     match failure.error.remedy() {
         Remedy::StartOver => AfterFailure::StartOver,
         Remedy::CreateTable => AfterFailure::CreateTable,
         Remedy::GiveUp => match failure.index {
             Some(at_fault) if at_fault != index => AfterFailure::StartOver,
+            None if rows > 1 => AfterFailure::Alone,
             _ => AfterFailure::Refused,
         },
         Remedy::SlowDown | Remedy::ReadBack | Remedy::FixAccess => AfterFailure::Later,
@@ -43,18 +46,21 @@ mod tests {
     #[test]
     fn one_bad_row_does_not_condemn_its_neighbours() {
         let bad = failure(ErrorKind::Invalid, Some(2));
-        assert_eq!(after_failure(&bad, 2), AfterFailure::Refused);
-        assert_eq!(after_failure(&bad, 1), AfterFailure::StartOver);
+        assert_eq!(after_failure(&bad, 2, 3), AfterFailure::Refused);
+        assert_eq!(after_failure(&bad, 1, 3), AfterFailure::StartOver);
+        let nameless = failure(ErrorKind::Invalid, None);
+        assert_eq!(after_failure(&nameless, 0, 2), AfterFailure::Alone);
+        assert_eq!(after_failure(&nameless, 0, 1), AfterFailure::Refused);
     }
 
     #[test]
     fn conflicts_start_over_and_outages_wait() {
         for kind in [ErrorKind::Precondition, ErrorKind::AlreadyExists, ErrorKind::NotFound] {
-            assert_eq!(after_failure(&failure(kind, Some(0)), 1), AfterFailure::StartOver);
+            assert_eq!(after_failure(&failure(kind, Some(0)), 1, 2), AfterFailure::StartOver);
         }
         for kind in [ErrorKind::Throttled, ErrorKind::Unreachable, ErrorKind::Server, ErrorKind::Denied] {
-            assert_eq!(after_failure(&failure(kind, None), 0), AfterFailure::Later);
+            assert_eq!(after_failure(&failure(kind, None), 0, 2), AfterFailure::Later);
         }
-        assert_eq!(after_failure(&failure(ErrorKind::NoTable, None), 0), AfterFailure::CreateTable);
+        assert_eq!(after_failure(&failure(ErrorKind::NoTable, None), 0, 2), AfterFailure::CreateTable);
     }
 }

@@ -21,6 +21,8 @@ pub struct Step {
     pub version: Version,
     /// The conditional write.
     pub operation: Operation,
+    /// It goes in a transaction of its own.
+    pub alone: bool,
 }
 
 /// Writes of one partition that are applied together.
@@ -42,11 +44,17 @@ pub struct Transaction {
 /// pass the same limits.
 pub fn plan(steps: Vec<Step>) -> Vec<Transaction> {
     let mut partitions: BTreeMap<(TableName, PartitionKey), BTreeMap<Version, Vec<Step>>> = BTreeMap::new();
+    let mut transactions = Vec::new();
     for step in steps {
+        if step.alone {
+            let mut open = Open::new(&step.table, step.operation.partition());
+            open.push(step, 0);
+            transactions.push(open.transaction);
+            continue;
+        }
         let partition = (step.table.clone(), step.operation.partition().clone());
         partitions.entry(partition).or_default().entry(step.version.clone()).or_default().push(step);
     }
-    let mut transactions = Vec::new();
     for ((table, partition), versions) in partitions {
         let mut open = Open::new(&table, &partition);
         for group in versions.into_values() {
@@ -99,6 +107,7 @@ mod tests {
             table: TableName::new("orders").unwrap(),
             version: Version::new(Time::from_ticks(tick), &Region::new("west").unwrap(), WriterId(1)),
             operation: Operation::Insert(body.string("A", &"x".repeat(bytes)).finish()),
+            alone: false,
         }
     }
 
@@ -120,6 +129,13 @@ mod tests {
         let steps = (0..9).map(|item| step(item, 0, item as i64, 900_000)).collect();
         let sizes: Vec<usize> = plan(steps).iter().map(|t| t.items.len()).collect();
         assert_eq!(sizes, [4, 4, 1]);
+    }
+
+    #[test]
+    fn a_row_that_may_be_the_one_at_fault_goes_alone() {
+        let steps = (0..5).map(|item| Step { alone: item == 2, ..step(item, 0, 1, 10) }).collect();
+        let sizes: Vec<usize> = plan(steps).iter().map(|t| t.items.len()).collect();
+        assert_eq!(sizes, [1, 4]);
     }
 
     proptest! {

@@ -63,7 +63,7 @@ pub(super) enum Command {
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look at what could not be replicated
+    /// Look at what could not be replicated, and deal with it
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
     /// Serve the embedded store, for tests and benchmarks
@@ -145,6 +145,10 @@ pub(super) enum QuarantineCommand {
     List(List),
     /// Show one entry whole, with what it means and what to do about it
     Show(Show),
+    /// Announce it again, after the cause was mended
+    Replay(Replayed),
+    /// Take it out of quarantine and leave everything else as it is
+    Drop(Dropped),
 }
 
 #[derive(Debug, Subcommand)]
@@ -208,6 +212,27 @@ pub(super) struct Show {
     /// The form of the result
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Replayed {
+    /// The entry, as `quarantine list` names it: 16 hex digits
+    #[arg(value_name = "ID", value_parser = entry_id)]
+    pub id: String,
+    /// Give its rows a new version of the region that holds them instead, which is replicated like any other change
+    #[arg(long)]
+    pub restamp: bool,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Dropped {
+    /// The entry, as `quarantine list` names it: 16 hex digits
+    #[arg(value_name = "ID", value_parser = entry_id)]
+    pub id: String,
+    #[command(flatten)]
+    pub config: ConfigFile,
 }
 
 fn entry_id(text: &str) -> Result<String, &'static str> {

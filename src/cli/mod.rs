@@ -53,6 +53,14 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             quiet()?;
             on_runtime(quarantine::show(&command))
         }
+        Command::Quarantine(QuarantineCommand::Replay(command)) => {
+            quiet()?;
+            on_runtime(quarantine::replay(&command))
+        }
+        Command::Quarantine(QuarantineCommand::Drop(command)) => {
+            quiet()?;
+            on_runtime(quarantine::discard(&command))
+        }
         Command::Store(StoreCommand::Serve(command)) => {
             quiet()?;
             on_runtime(store::serve(&command))

@@ -1,15 +1,20 @@
-//! `quarantine list` and `quarantine show`: what could not be replicated, and what to do about it.
+//! `quarantine list`, `show`, `replay` and `drop`: what could not be replicated, and what to do about it.
 
+use anyhow::Context as _;
 use serde::Serialize;
 
-use super::arguments::{List, Output, Show};
+use super::arguments::{Dropped, List, Output, Replayed, Show};
 use super::exit::Failure;
 use super::output;
 use super::regions::{self, Unreachable};
+use super::settings::settings;
 use crate::feed::{Entry, entry_keys};
 use crate::model::{AccountName, ClosedList, Region, Row, SystemTable, Time};
+use crate::replicator::{Replay, Taken, take_out};
+use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Query, RegionStore, Scope};
 use crate::telemetry::Event;
+use crate::writer::WriterOptions;
 
 /// What `quarantine list --output json` prints, and `show` with one entry.
 #[derive(Debug, Serialize)]
@@ -36,7 +41,9 @@ struct Shown {
     account: Option<AccountName>,
     table: Option<String>,
     partition: Option<String>,
+    row: Option<String>,
     version: Option<String>,
+    request: Option<String>,
     meaning: &'static str,
     remedy: &'static str,
     /// The record or message as it came; in `show` alone.
@@ -60,7 +67,9 @@ impl Shown {
             account: entry.account,
             table: entry.table,
             partition: entry.partition,
+            row: entry.row,
             version: entry.version,
+            request: entry.request,
             meaning: entry.reason.meaning(),
             remedy: entry.reason.remedy(),
             cut: (whole && entry.cut > 0).then_some(entry.cut),
@@ -82,7 +91,9 @@ impl Shown {
             format!("account      {}", self.account.as_ref().map_or("-", AccountName::as_str)),
             format!("table        {}", or_dash(&self.table)),
             format!("partition    {}", or_dash(&self.partition)),
+            format!("row          {}", or_dash(&self.row)),
             format!("version      {}", or_dash(&self.version)),
+            format!("request      {}", or_dash(&self.request)),
         ];
         if let Some(cut) = self.cut {
             lines.push(format!("cut          {cut} UTF-16 units at the end of what follows"));
@@ -156,11 +167,7 @@ pub(super) async fn show(command: &Show) -> Result<(), Failure> {
     let (found, unreachable) = find(&stores, &command.id).await;
     if found.is_empty() {
         regions::report(&unreachable, stores.len())?;
-        let id = &command.id;
-        return Err(anyhow::anyhow!(
-            "no region that answers has {id}; `tablerelay quarantine list` shows what there is"
-        )
-        .into());
+        return Err(none(&command.id));
     }
     match command.output {
         Output::Table => output::print(&found.iter().map(Shown::render).collect::<Vec<_>>().join("\n\n"))?,
@@ -176,15 +183,85 @@ pub(super) async fn show(command: &Show) -> Result<(), Failure> {
     regions::report(&unreachable, stores.len())
 }
 
-async fn find(stores: &[RegionStore], id: &str) -> (Vec<Shown>, Vec<Unreachable>) {
-    let (answered, unreachable) = regions::ask(stores, |store| async move {
+/// Announces an entry again, or gives its rows a new version.
+pub(super) async fn replay(command: &Replayed) -> Result<(), Failure> {
+    let settings = settings(&command.config.file)?;
+    let stores = regions::stores(&command.config.file)?;
+    let options = WriterOptions {
+        settle_window: settings.replication.settle_window,
+        max_clock_skew: settings.replication.max_clock_skew,
+        look_at_tombstones: true,
+    };
+    let replay = Replay { regions: stores.clone(), options, runtime: Runtime::system() };
+    for (store, row, entry) in entries(&stores, &command.id).await? {
+        let (id, region) = (&entry.id, store.region());
+        let context = || format!("{id} of {region} stays in quarantine");
+        let taken = if command.restamp {
+            let (stamped, taken) = replay.restamp(store, &entry, &row).await.with_context(context)?;
+            for (region, version) in stamped {
+                output::print(&format!("{id} of {region}: its row has version {version} now, and is replicated"))?;
+            }
+            taken
+        } else {
+            let taken = replay.replay(store, &entry, &row).await.with_context(context)?;
+            output::print(&format!(
+                "{id} of {region}: announced again; if it is refused again, it is back under this ID"
+            ))?;
+            taken
+        };
+        if taken == Taken::Again {
+            output::print(&format!("{id} of {region}: it was met again meanwhile, and stays in quarantine"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes an entry out and does nothing about what it is about.
+pub(super) async fn discard(command: &Dropped) -> Result<(), Failure> {
+    let stores = regions::stores(&command.config.file)?;
+    for (store, row, entry) in entries(&stores, &command.id).await? {
+        let (id, region) = (&entry.id, store.region());
+        let text = match take_out(store, &row).await.with_context(|| format!("{id} of {region} stays in quarantine"))? {
+            Taken::Out => {
+                format!("{id} of {region}: dropped; what it was about is not replicated until it is written again")
+            }
+            Taken::Again => format!("{id} of {region}: it has changed meanwhile, and stays in quarantine"),
+        };
+        output::print(&text)?;
+    }
+    Ok(())
+}
+
+/// The entries of this ID, in every region that answers.
+async fn entries<'a>(stores: &'a [RegionStore], id: &str) -> Result<Vec<(&'a RegionStore, Row, Entry)>, Failure> {
+    let (answered, unreachable) = stored(stores, id).await;
+    regions::report(&unreachable, stores.len())?;
+    let of = |region: &Region| stores.iter().find(|store| store.region() == region);
+    let found: Vec<_> =
+        answered.into_iter().filter_map(|(region, row)| Some((of(region)?, row.clone()?, decoded(&row?)?))).collect();
+    if found.is_empty() {
+        return Err(none(id));
+    }
+    Ok(found)
+}
+
+fn none(id: &str) -> Failure {
+    anyhow::anyhow!("no region that answers has {id}; `tablerelay quarantine list` shows what there is").into()
+}
+
+async fn stored<'a>(stores: &'a [RegionStore], id: &str) -> (Vec<(&'a Region, Option<Row>)>, Vec<Unreachable>) {
+    regions::ask(stores, |store| async move {
         let (partition, row) = entry_keys(id);
         match store.home().get(&SystemTable::Quarantine.name(), &partition, &row).await {
             Err(error) if error.kind == ErrorKind::NoTable => Ok(None),
             row => row,
         }
     })
-    .await;
+    .await
+}
+
+async fn find(stores: &[RegionStore], id: &str) -> (Vec<Shown>, Vec<Unreachable>) {
+    let (answered, unreachable) = stored(stores, id).await;
     let entries = answered.into_iter().filter_map(|(region, row)| Some((region, decoded(&row?)?)));
     (entries.map(|(region, entry)| Shown::of(region, entry, true)).collect(), unreachable)
 }
@@ -193,7 +270,6 @@ async fn find(stores: &[RegionStore], id: &str) -> (Vec<Shown>, Vec<Unreachable>
 mod tests {
     use super::*;
     use crate::feed::{Malformed, Reason, Source};
-    use crate::runtime::Runtime;
     use crate::stores::memory::MemoryTables;
     use crate::stores::{Account, Operation};
 
@@ -250,7 +326,9 @@ mod tests {
         account      -
         table        orders
         partition    -
+        row          -
         version      -
+        request      -
         {"a":1}
         "#);
         assert!(find(&stores, "0000000000000000").await.0.is_empty());

@@ -1,8 +1,10 @@
 //! What is in quarantine: rows of `RelayQuarantine`.
 
-use super::{Malformed, Reason, hash};
+use super::{Malformed, Reason, decode_message, decode_record, hash};
 use crate::closed_list;
-use crate::model::{AccountName, ClosedList, PartitionKey, Region, Row, RowBody, RowKey, Time};
+use crate::model::{
+    AccountName, Change, ClosedList, Etag, PartitionKey, Region, Row, RowBody, RowId, RowKey, TableName, Time,
+};
 
 closed_list! {
     /// What an entry in quarantine is.
@@ -42,8 +44,12 @@ pub struct Entry {
     pub table: Option<String>,
     /// The partition key, where it is known.
     pub partition: Option<String>,
+    /// The row key, where it is about one row.
+    pub row: Option<String>,
     /// The version, where it is known.
     pub version: Option<String>,
+    /// The id of the request that was refused, which Azure's support asks for.
+    pub request: Option<String>,
     /// When it was put in quarantine.
     pub at: Time,
     /// The record or message as it came.
@@ -91,7 +97,9 @@ impl Entry {
             account: None,
             table: None,
             partition: None,
+            row: None,
             version: None,
+            request: None,
             at,
             whole: whole.into(),
             cut: 0,
@@ -123,7 +131,9 @@ impl Entry {
             .maybe("Account", self.account.as_ref().map(AccountName::as_str))
             .maybe("Table", short(&self.table).as_deref())
             .maybe("Partition", short(&self.partition).as_deref())
+            .maybe("Row", short(&self.row).as_deref())
             .maybe("Version", short(&self.version).as_deref())
+            .maybe("Request", short(&self.request).as_deref())
             .string("At", &self.at.to_string());
         let cut = cut.saturating_add(self.cut);
         if cut > 0 {
@@ -160,12 +170,36 @@ impl Entry {
             account,
             table: named("Table"),
             partition: named("Partition"),
+            row: named("Row"),
             version: named("Version"),
+            request: named("Request"),
             at: Time::parse(&text("At")?).map_err(|_| bad("At"))?,
             whole,
             cut: cut.unwrap_or(0),
             id,
         })
+    }
+}
+
+impl Entry {
+    /// What the entry's record or message announces, where it can be read; a part of it cannot.
+    pub fn change(&self) -> Option<Change> {
+        match self.source {
+            _ if self.cut > 0 => None,
+            Source::Message => decode_message(&self.whole).ok(),
+            Source::Record | Source::Row => RowBody::parse(&self.whole).ok().and_then(|body| {
+                let row = Row { body, etag: Etag::new(""), timestamp: self.at };
+                decode_record(&row).ok().map(|record| record.change)
+            }),
+            Source::Hint => None,
+        }
+    }
+
+    /// The one row that the entry is about, where it is about one.
+    pub fn row_id(&self) -> Option<RowId> {
+        let table = TableName::new(self.table.as_deref()?).ok()?;
+        let (partition, row) = (self.partition.as_deref()?, self.row.as_deref()?);
+        Some(RowId::new(table, partition.into(), row.into()))
     }
 }
 

@@ -159,7 +159,12 @@ impl AppliedReader {
             self.refresh(missed).await?;
             let gone: Vec<Operation> = page.rows.iter().map(removal).collect();
             if gone.is_empty() {
-                return Ok(());
+                // A page may be empty although more follows.
+                query.continuation = page.continuation;
+                if query.continuation.is_none() {
+                    return Ok(());
+                }
+                continue;
             }
             match self.local.home().transact(&SystemTable::Applied.name(), &self.partition(), &gone).await {
                 // A second daemon collects as well: it goes on, and so does this one the next time.

@@ -94,7 +94,15 @@ impl Backlog {
 
     /// A few of the rows that stand there.
     pub async fn first(&self) -> Result<Vec<Row>, StoreError> {
-        Ok(self.query(None, Some(FEW)).await?.rows)
+        let mut continuation = None;
+        loop {
+            let page = self.query(continuation, Some(FEW)).await?;
+            continuation = page.continuation;
+            // A page may be empty although more follows.
+            if !page.rows.is_empty() || continuation.is_none() {
+                return Ok(page.rows);
+            }
+        }
     }
 
     async fn query(&self, continuation: Option<Continuation>, top: Option<u16>) -> Result<Page, StoreError> {

@@ -150,7 +150,7 @@ impl Delivery {
 
     /// R5, first step: the tombstones of all deletes of the batch, those of a shard together.
     async fn raise_tombstones(&self, items: &mut [Item]) {
-        let mut shards: BTreeMap<(AccountName, Shard), Vec<(usize, Operation)>> = BTreeMap::new();
+        let mut shards: BTreeMap<(AccountName, Shard, Option<usize>), Vec<(usize, Operation)>> = BTreeMap::new();
         for (n, item) in items.iter().enumerate().filter(|(_, item)| item.is_open()) {
             let (Some(Verdict::Delete { raise: true, .. }), Finding::Deleted(version)) =
                 (item.verdict, &item.parcel.finding)
@@ -159,12 +159,12 @@ impl Delivery {
             };
             let id = item.parcel.id.clone();
             let account = self.to.store.holding(&id.table, &id.partition).account().clone();
-            let shard = Shard::of(&id.table, &id.partition);
+            let (shard, alone) = (Shard::of(&id.table, &id.partition), item.alone.then_some(n));
             let tombstone = Tombstone { id, version: version.clone() };
             let operation = raise(&tombstone, item.tomb.as_ref());
-            shards.entry((account, shard)).or_default().extend(operation.map(|operation| (n, operation)));
+            shards.entry((account, shard, alone)).or_default().extend(operation.map(|operation| (n, operation)));
         }
-        for ((_, shard), raises) in shards {
+        for ((_, shard, _), raises) in shards {
             for chunk in raises.chunks(MAX_OPERATIONS) {
                 let id = &items[chunk[0].0].parcel.id;
                 let tables = self.to.store.holding(&id.table, &id.partition).clone();
@@ -178,7 +178,7 @@ impl Delivery {
                 };
                 if let Err(failure) = raised {
                     for (position, (n, _)) in chunk.iter().enumerate() {
-                        items[*n].fail(&failure, position);
+                        items[*n].fail(&failure, position, chunk.len());
                     }
                 }
             }
@@ -191,7 +191,7 @@ impl Delivery {
         for (n, item) in items.iter().enumerate().filter(|(_, item)| item.is_open() && !item.overtaken) {
             if let (Some(operation), Some(version)) = (item.operation(), item.parcel.finding.version()) {
                 let (table, version) = (item.parcel.id.table.clone(), version.clone());
-                steps.push(Step { item: n, table, version, operation });
+                steps.push(Step { item: n, table, version, operation, alone: item.alone });
             }
         }
         let mut sends: Vec<BoxFuture<'_, _>> = Vec::new();
@@ -274,7 +274,7 @@ impl Delivery {
             if failure.error.kind == ErrorKind::AlreadyExists {
                 self.to.learned_absent(&transaction.table, false);
             }
-            item.fail(failure, position);
+            item.fail(failure, position, transaction.items.len());
         }
     }
 
@@ -338,7 +338,7 @@ impl Delivery {
         let condition = Condition::Matches(etag.clone());
         let operation = Operation::Delete { partition: id.partition.clone(), row: id.row.clone(), condition };
         if let Err(error) = self.to.store.holding(&id.table, &id.partition).write(&id.table, &operation).await {
-            item.fail(&error.into(), 0);
+            item.fail(&error.into(), 0, 1);
         }
     }
 
@@ -363,6 +363,10 @@ impl Delivery {
     async fn set_refused_aside(&self, items: &mut [Item]) {
         for item in items {
             let Some(Outcome::Refused(error)) = &item.outcome else { continue };
+            if planted(Bug::RefusedDropped) {
+                item.outcome = Some(Outcome::Done(ApplyOutcome::Quarantined));
+                continue;
+            }
             let put =
                 self.referee.quarantine.refused_row(&item.parcel.id, &item.parcel.finding, self.to.region(), error);
             item.outcome = Some(match put.await {
@@ -399,9 +403,10 @@ fn is_single_delete(transaction: &Transaction) -> bool {
 
 impl Item {
     /// What a failed request means for this row.
-    fn fail(&mut self, failure: &TransactionError, position: usize) {
-        match after_failure(failure, position) {
+    fn fail(&mut self, failure: &TransactionError, position: usize, rows: usize) {
+        match after_failure(failure, position, rows) {
             AfterFailure::StartOver => self.overtaken = true,
+            AfterFailure::Alone => (self.overtaken, self.alone) = (true, true),
             AfterFailure::CreateTable => (self.overtaken, self.no_table) = (true, true),
             AfterFailure::Refused => self.outcome = Some(Outcome::Refused(failure.error.clone())),
             AfterFailure::Later => self.outcome = Some(Outcome::Failed(failure.error.clone())),

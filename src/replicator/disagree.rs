@@ -16,7 +16,7 @@ use crate::model::{ClosedList, RowId, Version};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Verdict, deliver_delete, deliver_row, from_the_future};
 use crate::runtime::Runtime;
-use crate::stores::StoreError;
+use crate::stores::{Remedy, StoreError};
 use crate::telemetry::Event;
 
 /// How a disagreement ended.
@@ -76,6 +76,11 @@ impl Referee {
                 Ok(Disagreement::Lifted)
             }
             Err(Unsettled::LookAgain) => Ok(Disagreement::Gone),
+            // Stamped, it is what the region takes no more.
+            Err(Unsettled::Failed(error)) if error.remedy() == Remedy::GiveUp => {
+                self.quarantine.refused_row(id, &parcel.finding, to.region(), &error).await?;
+                Ok(Disagreement::Quarantined)
+            }
             Err(Unsettled::Failed(error)) => Err(error),
         }
     }
@@ -115,6 +120,11 @@ impl Referee {
                 Ok(Disagreement::Lifted)
             }
             Err(Unsettled::LookAgain) => Ok(Disagreement::Gone),
+            // This region refuses what the destination holds: nobody is to wait for it.
+            Err(Unsettled::Failed(error)) if error.remedy() == Remedy::GiveUp => {
+                self.quarantine.refused_row(id, &theirs, self.here.region(), &error).await?;
+                Ok(Disagreement::Quarantined)
+            }
             Err(Unsettled::Failed(error)) => Err(error),
         }
     }

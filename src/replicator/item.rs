@@ -52,6 +52,8 @@ pub(super) struct Item {
     pub overtaken: bool,
     /// The destination has no such table.
     pub no_table: bool,
+    /// Something that it was sent with was refused: it is sent alone.
+    pub alone: bool,
     pub outcome: Option<Outcome>,
 }
 
@@ -66,6 +68,7 @@ impl Item {
             written: false,
             overtaken: false,
             no_table: false,
+            alone: false,
             outcome,
         }
     }

@@ -36,6 +36,7 @@ mod queue;
 mod ramp;
 mod refresh;
 mod removal;
+mod replay;
 mod rows;
 mod settings;
 mod single;
@@ -75,6 +76,7 @@ use self::tombstones::Tombstones;
 
 pub use self::board::{Delivered, Snapshot, StatusBoard};
 pub use self::links::read_links;
+pub use self::replay::{Replay, ReplayError, Taken, take_out};
 pub use self::settings::{CacheSetup, Settings, Setup};
 pub use self::tasks::ReplicatorError;
 
@@ -133,7 +135,7 @@ impl Replicator {
         let others = || self.setup.destinations.iter().map(|region| self.single(region)).collect();
         let here = || self.single(&self.setup.local);
         let cache = self.setup.cache.clone().map(|setup| CacheLane::new(here(), others(), setup, skew));
-        let quarantine = Arc::new(Quarantine { store: self.setup.local.clone(), runtime: self.setup.runtime.clone() });
+        let quarantine = self.quarantine();
         let destinations = self.destinations(&tasks);
         for account in self.setup.local.accounts() {
             self.start_account(account, &destinations, cache.as_ref(), &quarantine, &tasks);
@@ -153,6 +155,11 @@ impl Replicator {
 
     fn single(&self, region: &RegionStore) -> Single {
         Single::new(region.clone(), self.setup.runtime.clone(), self.setup.settings.settle_window)
+    }
+
+    fn quarantine(&self) -> Arc<Quarantine> {
+        let Setup { local, destinations, runtime, .. } = &self.setup;
+        Arc::new(Quarantine { store: local.clone(), others: destinations.clone(), runtime: runtime.clone() })
     }
 
     fn backoff(&self) -> Backoff {
@@ -296,7 +303,7 @@ impl Replicator {
         let referee = Referee {
             here: self.single(local),
             journal: Journal { store: local.clone(), runtime: runtime.clone() },
-            quarantine: Arc::new(Quarantine { store: local.clone(), runtime: runtime.clone() }),
+            quarantine: self.quarantine(),
             board: self.board.clone(),
             max_clock_skew: settings.max_clock_skew,
             runtime: runtime.clone(),
@@ -338,9 +345,9 @@ impl Replicator {
     fn start_sweep(&self, quarantine: Arc<Quarantine>, tasks: &Tasks) {
         let (every, stop) = (self.setup.settings.sweep_every, tasks.stop.clone());
         tasks.spawn("sweep of the quarantine".to_owned(), async move {
-            loop {
+            for number in 0.. {
                 let round = async {
-                    if let Err(error) = quarantine.sweep().await {
+                    if let Err(error) = quarantine.sweep(number).await {
                         tracing::debug!(%error, "the quarantine could not be swept; trying again");
                     }
                     tokio::time::sleep(every).await;

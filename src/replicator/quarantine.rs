@@ -1,22 +1,32 @@
-//! Putting things in quarantine, counting what lies there, and trying versions from the future again.
+//! Putting things in quarantine, counting what lies there, trying versions from the future again, and letting go of what
+//! a later version has superseded.
+//!
+//! Whether it has is looked up at the destination by the sweep, and not told by the line: a request or two for each entry now
+//! and then, and none for each change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::removal::{removal, remove};
+use super::replay::announce_again;
+use super::rows::read_row;
 use super::single::change_of;
+use super::tombstones::Tombstones;
 use crate::feed::{Entry, Malformed, Reason, Record, Source, decode_message, encode_relayed};
-use crate::model::{AccountName, Change, ClosedList, Region, Row, RowBody, RowId, SystemTable, Time, Version};
+use crate::model::{AccountName, Change, ClosedList, Region, Row, RowId, SystemTable, Time, Version};
+use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
-use crate::stores::{ErrorKind, Operation, Query, RegionStore, Scope, StoreError};
+use crate::stores::{ErrorKind, Operation, Query, RegionStore, Remedy, Scope, StoreError};
 use crate::telemetry::{Event, metrics};
 
 /// Most pages of quarantine that one sweep reads: 100,000 entries.
 const SWEEP_PAGES: usize = 100;
+/// Most entries that one sweep looks up at their destinations; the next one goes on behind them.
+const LOOK_UPS: usize = 500;
 /// What Azure calls a row that was small enough until it got its version.
 const TOO_LARGE: [&str; 3] = ["EntityTooLarge", "TooManyProperties", "RequestBodyTooLarge"];
 
@@ -24,7 +34,27 @@ const TOO_LARGE: [&str; 3] = ["EntityTooLarge", "TooManyProperties", "RequestBod
 #[derive(Debug)]
 pub(super) struct Quarantine {
     pub store: RegionStore,
+    /// The other regions.
+    pub others: Vec<RegionStore>,
     pub runtime: Runtime,
+}
+
+/// An entry that waits for a later version of its row.
+struct Poison {
+    entry: String,
+    destination: Region,
+    id: RowId,
+    version: Version,
+    row: Row,
+}
+
+impl Poison {
+    fn of(entry: &Entry, row: &Row) -> Option<Self> {
+        let refused = entry.source == Source::Row && matches!(entry.reason, Reason::TooLarge | Reason::Refused);
+        let version = Version::parse(entry.version.as_deref()?).ok()?;
+        let (destination, id) = (entry.destination.clone().filter(|_| refused)?, entry.row_id()?);
+        Some(Self { entry: entry.id.clone(), destination, id, version, row: row.clone() })
+    }
 }
 
 impl Quarantine {
@@ -87,6 +117,7 @@ impl Quarantine {
         let why = Malformed::new(reason, format!("{destination} refuses the row {id}: {error}"));
         let mut entry = self.of_row(id, version, matches!(finding, Finding::Deleted(_)), &why);
         entry.destination = Some(destination.clone());
+        entry.request = error.request_id.clone();
         self.put(entry).await
     }
 
@@ -96,31 +127,36 @@ impl Quarantine {
         let mut entry = Entry::new(Source::Row, why, self.runtime.now(), record.json().to_string());
         entry.table = Some(id.table.to_string());
         entry.partition = Some(id.partition.to_string());
+        entry.row = Some(id.row.to_string());
         entry.version = Some(version.to_string());
         entry
     }
 
     async fn put(&self, entry: Entry) -> Result<(), StoreError> {
         let entry = entry.identified();
-        match self.store.home().write(&SystemTable::Quarantine.name(), &Operation::Insert(entry.encode())).await {
+        let (home, table) = (self.store.home(), SystemTable::Quarantine.name());
+        match home.write(&table, &Operation::Insert(entry.encode())).await {
             Ok(_) => {
                 warn!(event = Event::RecordQuarantined.as_str(), region = %self.store.region(), id = entry.id,
                     reason = entry.reason.as_str(), detail = entry.detail, "put into quarantine");
                 Ok(())
             }
-            // There already: it was met again.
-            Err(error) if error.kind == ErrorKind::AlreadyExists => Ok(()),
+            // There already: it was met again. The new ETag keeps whoever replays it just now from taking it out.
+            Err(error) if error.kind == ErrorKind::AlreadyExists => {
+                home.write(&table, &Operation::InsertOrReplace(entry.encode())).await.map(drop)
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// Counts what lies in quarantine, and announces again what is no longer from the future.
-    pub async fn sweep(&self) -> Result<(), StoreError> {
+    /// Counts what lies in quarantine, announces again what is no longer from the future, and lets go of what a later version
+    /// has superseded. `round` says how many sweeps there were before.
+    pub async fn sweep(&self, round: usize) -> Result<(), StoreError> {
         let home = self.store.home();
         let now = home.clock().at(Instant::now()).unwrap_or_else(|| self.runtime.now());
         let mut counts: BTreeMap<(Option<Region>, Reason), u64> =
             Reason::ALL.iter().map(|reason| ((None, *reason), 0)).collect();
-        let mut query = Query::new(Scope::Table);
+        let (mut query, mut poison) = (Query::new(Scope::Table), Vec::new());
         for _ in 0..SWEEP_PAGES {
             let page = home.query(&SystemTable::Quarantine.name(), &query).await?;
             for row in &page.rows {
@@ -129,11 +165,27 @@ impl Quarantine {
                     continue;
                 }
                 *counts.entry((entry.destination.clone(), entry.reason)).or_default() += 1;
+                poison.extend(Poison::of(&entry, row).map(|poison| (entry.reason, poison)));
             }
             query.continuation = page.continuation;
             if query.continuation.is_none() {
                 break;
             }
+        }
+        let turns = poison.len().div_ceil(LOOK_UPS).max(1);
+        for (reason, poison) in
+            self.superseded(poison.into_iter().skip((round % turns) * LOOK_UPS).take(LOOK_UPS)).await
+        {
+            remove(
+                home.as_ref(),
+                &SystemTable::Quarantine.name(),
+                poison.row.body.partition(),
+                &[removal(&poison.row)],
+            )
+            .await?;
+            info!(id = poison.entry, destination = %poison.destination, "a later version of what lay in quarantine arrived");
+            let count = counts.entry((Some(poison.destination), reason)).or_default();
+            *count = count.saturating_sub(1);
         }
         for ((destination, reason), rows) in counts {
             metrics::quarantined(destination.as_ref(), reason, rows);
@@ -141,18 +193,46 @@ impl Quarantine {
         Ok(())
     }
 
+    /// Those whose destination has the row, or its tombstone, at the version of the entry or above, or has what the region that
+    /// wrote it holds by now. A destination that does not answer is not asked again in this sweep.
+    async fn superseded(&self, poison: impl Iterator<Item = (Reason, Poison)>) -> Vec<(Reason, Poison)> {
+        let (mut gone, mut silent) = (Vec::new(), BTreeSet::new());
+        for (reason, poison) in poison {
+            if silent.contains(&poison.destination) || planted(Bug::NeverSuperseded) {
+                continue;
+            }
+            match self.stands_at(&poison).await {
+                Ok(true) => gone.push((reason, poison)),
+                // A key that cannot even be asked for cannot have arrived.
+                Ok(false) => {}
+                Err(error) if error.remedy() == Remedy::GiveUp => {}
+                Err(error) => {
+                    tracing::debug!(destination = %poison.destination, %error, "whether it arrived is not known yet");
+                    silent.insert(poison.destination);
+                }
+            }
+        }
+        gone
+    }
+
+    async fn stands_at(&self, poison: &Poison) -> Result<bool, StoreError> {
+        let of = |region: &Region| self.others.iter().chain([&self.store]).find(|store| store.region() == region);
+        let Some(there) = of(&poison.destination) else { return Ok(false) };
+        let Some(arrived) = stands(there, &poison.id).await? else { return Ok(false) };
+        if arrived >= poison.version {
+            return Ok(true);
+        }
+        // The clocks of one region's writers may differ: what its store put over the refused row may be of a lower version.
+        match of(&poison.version.issued_in()).filter(|author| author.region() != there.region()) {
+            Some(author) => Ok(stands(author, &poison.id).await? == Some(arrived)),
+            None => Ok(false),
+        }
+    }
+
     /// R7: tried again when the clock has passed it. Says whether the entry is gone.
     async fn replay(&self, entry: &Entry, row: &Row, now: Time) -> Result<bool, StoreError> {
         let due = entry.version.as_deref().and_then(|text| Version::parse(text).ok()).is_some_and(|v| v.time() <= now);
-        if !due || entry.cut > 0 {
-            return Ok(false);
-        }
-        let again = match entry.source {
-            Source::Message => self.send_again(entry).await?,
-            Source::Record | Source::Row => self.announce_again(entry).await?,
-            Source::Hint => false,
-        };
-        if !again {
+        if !due || !announce_again(&self.store, entry).await? {
             return Ok(false);
         }
         let table = SystemTable::Quarantine.name();
@@ -160,31 +240,14 @@ impl Quarantine {
         info!(id = entry.id, "the clock has passed what lay in quarantine: it is tried again");
         Ok(true)
     }
+}
 
-    /// A message goes back into its queue, since there is more to it than a record.
-    async fn send_again(&self, entry: &Entry) -> Result<bool, StoreError> {
-        let account = entry.account.as_ref();
-        let of = |account: &AccountName| self.store.accounts().iter().find(|own| own.tables.account() == account);
-        let Some(queue) = account.and_then(of).and_then(|account| account.queue.as_ref()) else { return Ok(false) };
-        queue.send(&entry.whole).await?;
-        Ok(true)
+/// The version of a row in a region, or of its tombstone where it is absent.
+async fn stands(store: &RegionStore, id: &RowId) -> Result<Option<Version>, StoreError> {
+    if let Some(row) = read_row(store, id).await? {
+        return Ok(Some(row.version(store.region())));
     }
-
-    async fn announce_again(&self, entry: &Entry) -> Result<bool, StoreError> {
-        let Ok(record) = RowBody::parse(&entry.whole) else { return Ok(false) };
-        let Some(place) = self.place_of(entry) else { return Ok(false) };
-        match place.write(&SystemTable::Feed.name(), &Operation::Insert(record)).await {
-            Err(error) if error.kind != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(true),
-        }
-    }
-
-    /// The account that an entry's record belongs to.
-    fn place_of(&self, entry: &Entry) -> Option<&std::sync::Arc<dyn crate::stores::Tables>> {
-        let table = crate::model::TableName::new(entry.table.as_deref()?).ok()?;
-        let partition = crate::model::PartitionKey::new(entry.partition.as_deref()?);
-        Some(self.store.holding(&table, &partition))
-    }
+    Ok(Tombstones::new(store.clone(), 1).of_row(id).await?.and_then(|tomb| tomb.version))
 }
 
 /// Whether a record may be applied: its table is replicated, its version is not from the future.

@@ -17,6 +17,7 @@ mod foreign;
 mod fuzz;
 mod house;
 mod parked;
+mod poison;
 mod redis;
 mod rest;
 mod three_regions;

@@ -1,6 +1,6 @@
 //! The writers of a world: they keep to the protocol, their clocks are off, they crash; what they were told is remembered.
 
-mod raw;
+pub mod raw;
 mod tales;
 
 use std::collections::BTreeMap;
@@ -34,6 +34,8 @@ pub struct Told {
     pub acks: Vec<Ack>,
     /// What was put into the feed or the queue that nobody can read: a part of its text.
     pub malformed: Vec<String>,
+    /// Rows that some region refuses, and where they were written.
+    pub poisoned: Vec<(usize, RowId)>,
 }
 
 /// A writer and its clock.
@@ -57,6 +59,7 @@ pub struct Crowd {
     chronicle: Chronicle,
     drift: Vec<i64>,
     tales: usize,
+    names: Vec<String>,
 }
 
 /// What an author does, and with what.
@@ -67,6 +70,8 @@ struct Work {
     dice: Dice,
     chronicle: Chronicle,
     window: Duration,
+    /// The regions that it does not write in.
+    others: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +120,7 @@ impl Crowd {
             chronicle: world.chronicle.clone(),
             drift,
             tales: 0,
+            names: world.places.iter().map(|place| place.name.to_string()).collect(),
         }
     }
 
@@ -152,7 +158,13 @@ impl Crowd {
             dice: self.dice.clone(),
             chronicle: self.chronicle.clone(),
             window: self.window,
+            others: self.others(author.region),
         }
+    }
+
+    /// The names of all regions but this one.
+    fn others(&self, region: usize) -> Vec<String> {
+        self.names.iter().enumerate().filter(|(at, _)| *at != region).map(|(_, name)| name.clone()).collect()
     }
 
     fn deed(&self, world: &World) -> Deed {
@@ -166,6 +178,7 @@ impl Crowd {
             (shape.may(Kind::BlindRepeat), raw::Deed::PutTwice),
             (shape.unversioned, raw::Deed::Unversioned),
             (shape.future, raw::Deed::Future),
+            (shape.may(Kind::RefusedRow), raw::Deed::Poison),
             (shape.queue, raw::Deed::QueuedPut),
             (shape.queue && shape.deletes > 0, raw::Deed::QueuedDelete),
             (shape.may(Kind::MalformedRecord), raw::Deed::MalformedRecord),
@@ -198,6 +211,25 @@ impl Crowd {
     /// Waits until the last writer is done.
     pub async fn finish(&mut self) {
         while self.at_work.join_next().await.is_some() {}
+        let mut poisoned = std::mem::take(&mut self.told().poisoned);
+        poisoned.sort();
+        poisoned.dedup();
+        for (region, id) in poisoned {
+            self.heal(region, &id).await;
+        }
+    }
+
+    /// Somebody writes a refused row once more, as every region takes it.
+    async fn heal(&self, region: usize, id: &RowId) {
+        let Some(author) = self.authors.iter().find(|author| author.region == region) else { return };
+        let body = RowBody::builder(&id.partition, &id.row).string("Value", "as everybody takes it").finish();
+        // Its clock may have to pass what stands there first.
+        for _ in 0..60 {
+            if author.writer.insert_or_replace(&id.table, &body, None).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     pub fn told(&self) -> std::sync::MutexGuard<'_, Told> {

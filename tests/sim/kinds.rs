@@ -61,6 +61,7 @@ kinds! {
     Contention = "row written by several regions";
     FutureVersion = "version from the future";
     Unversioned = "row written without a version";
+    RefusedRow = "row that one region refuses for good";
     RefusedDelete = "conditional delete refused, its tombstone left";
     // The feed.
     MalformedRecord = "malformed record";

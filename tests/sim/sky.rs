@@ -9,6 +9,7 @@ use tablerelay::stores::{ErrorKind, StoreError};
 use tokio::time::Instant;
 
 use crate::chronicle::Chronicle;
+use crate::crowd::raw::POISON;
 use crate::dice::Dice;
 use crate::kinds::Kind;
 use crate::oracle::Restraint;
@@ -78,6 +79,10 @@ impl Sky {
     pub fn meet(&self, line: &Line, request: &Request<'_>) -> Option<Fault> {
         let now = Instant::now();
         self.watch_age(line, request, now);
+        if let Some(refused) = self.refused(line, request) {
+            self.chronicle.trace(format_args!("{}>{} refused", line.who, line.to));
+            return Some(refused);
+        }
         let hit = {
             let mut storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
             storms.retain(|storm| storm.until > now);
@@ -93,6 +98,15 @@ impl Sky {
             self.chronicle.count(storm.kind);
         }
         fault
+    }
+
+    /// A row that this region refuses, whoever brings it.
+    fn refused(&self, line: &Line, request: &Request<'_>) -> Option<Fault> {
+        let mut bodies = request.operations.iter().filter_map(|operation| operation.body());
+        let refused = bodies.any(|body| body.string(POISON).as_deref() == Some(self.regions[line.to].as_str()));
+        let error =
+            StoreError::answered(ErrorKind::Invalid, 400, "PropertyValueTooLarge", "the region refuses it for good");
+        refused.then_some(Fault::Before(error))
     }
 
     /// R9: no daemon sends a write to another region later than half a window after it began to look. What it looked at is

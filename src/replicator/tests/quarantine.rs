@@ -59,3 +59,56 @@ async fn a_row_that_its_version_makes_too_large_is_named_as_that() {
     assert_eq!(entry.destination, Some(Region::new("north").unwrap()));
     assert_eq!(world.contents(1).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_row_holds_nobody_up_and_leaves_quarantine_when_a_later_version_has_arrived() {
+    let mut world = World::new(2).await;
+    // The destination refuses one row of a transaction, and does not say which.
+    world.faults(1).set_rule(|request| {
+        let mut bodies = request.operations.iter().filter_map(|operation| operation.body());
+        let refused = bodies.any(|body| body.string("Value").as_deref() == Some("poison"));
+        let error = StoreError::answered(ErrorKind::Invalid, 400, "InvalidInput", "one of the inputs is not valid");
+        let error = StoreError { request_id: Some("7f3a".to_owned()), ..error };
+        refused.then_some(Fault::Before(error))
+    });
+    world.start(&Settings::default());
+    let version = world.version(0);
+    world.announce(0, "p", &["a", "b", "c"], &[], &version).await;
+    let values = [("a", "fine"), ("b", "poison"), ("c", "fine")];
+    let all: Vec<_> =
+        values.iter().map(|(row, value)| Operation::Insert(World::body("p", row, value, &version))).collect();
+    world.stores[0].transact(&table(), &"p".into(), &all).await.unwrap();
+    world.settle(Duration::from_secs(10)).await;
+    assert_eq!(world.contents(1).len(), 2, "the others of its transaction have arrived");
+    let [entry] = world.quarantine(0).try_into().unwrap();
+    assert_eq!((entry.reason, entry.row.as_deref()), (Reason::Refused, Some("b")));
+    assert_eq!(entry.version.as_deref(), Some(version.as_str()));
+    assert_eq!(entry.request.as_deref(), Some("7f3a"));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.quarantine(0).len(), 1, "nothing later has arrived");
+
+    world.put(0, "p", "b", "mended").await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.assert_equal();
+    assert_eq!(world.quarantine(0), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_this_region_refuses_of_another_holds_nobody_up() {
+    let mut world = World::new(2).await;
+    world.put(0, "p", "a", "older").await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    world.put(1, "p", "a", "poison").await;
+    world.faults(0).set_rule(|request| {
+        let mut bodies = request.operations.iter().filter_map(|operation| operation.body());
+        let refused = bodies.any(|body| body.string("Value").as_deref() == Some("poison"));
+        let error = StoreError::answered(ErrorKind::Invalid, 400, "InvalidInput", "one of the inputs is not valid");
+        refused.then_some(Fault::Before(error))
+    });
+    world.start_one(0, &Settings::default());
+    world.put(0, "p", "b", "next").await;
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    assert!(records(&world.stores[0]).is_empty(), "nothing is left in the feed");
+    let [entry] = world.quarantine(0).try_into().unwrap();
+    assert_eq!((entry.reason, entry.destination), (Reason::Refused, Some(Region::new("east").unwrap())));
+}

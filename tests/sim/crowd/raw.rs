@@ -12,6 +12,9 @@ use tablerelay::stores::{Condition, Operation, StoreError};
 use super::Work;
 use crate::kinds::Kind;
 
+/// The property that names the region which refuses a row.
+pub const POISON: &str = "Poison";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deed {
     /// Without looking at what it overwrites.
@@ -25,6 +28,8 @@ pub enum Deed {
     Delete,
     /// On an ETag that is no longer the row's: its tombstone stays.
     RefusedDelete,
+    /// One region will not take it.
+    Poison,
     QueuedPut,
     QueuedDelete,
     MalformedRecord,
@@ -34,7 +39,7 @@ pub enum Deed {
 impl Work {
     pub(super) async fn raw(&self, deed: Deed, id: RowId) {
         match deed {
-            Deed::Put | Deed::PutTwice | Deed::Unversioned | Deed::Future => self.put(deed, id).await,
+            Deed::Put | Deed::PutTwice | Deed::Unversioned | Deed::Future | Deed::Poison => self.put(deed, id).await,
             Deed::Delete | Deed::RefusedDelete => self.delete(deed, id).await,
             Deed::QueuedPut | Deed::QueuedDelete => self.queued(deed, id).await,
             Deed::MalformedRecord => self.malformed_record().await,
@@ -67,6 +72,7 @@ impl Work {
         tokio::time::sleep(self.slow()).await;
         let plain = RowBody::builder(&id.partition, &id.row).string("Value", version.as_str()).finish();
         let body = match deed {
+            Deed::Poison => self.poisoned(&id, &version),
             Deed::Unversioned => {
                 self.chronicle.count(Kind::Unversioned);
                 plain
@@ -83,6 +89,15 @@ impl Work {
             // What was sent twice may have landed on top of a newer row: it is announced again.
             let _ = self.announce_again(&id, &version).await;
         }
+    }
+
+    /// The row names the region that refuses it.
+    fn poisoned(&self, id: &RowId, version: &Version) -> RowBody {
+        let refuses = self.others[self.dice.below(self.others.len())].clone();
+        self.chronicle.fault(Kind::RefusedRow, &format!("{id} at {version} by {refuses}"));
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).poisoned.push((self.author.region, id.clone()));
+        let body = RowBody::builder(&id.partition, &id.row).string("Value", version.as_str());
+        body.string(POISON, &refuses).finish().stamped(version)
     }
 
     async fn delete(&self, deed: Deed, id: RowId) {

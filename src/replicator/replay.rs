@@ -1,0 +1,160 @@
+//! What a person may do about an entry in quarantine: announce it again, give its row a new version, or drop it.
+//!
+//! An entry is taken out on the ETag that it was read with, and after the deed: where the daemon meets the same thing again
+//! meanwhile, it renews the entry, which therefore stays.
+
+use super::removal::removal;
+use super::rows::read_row;
+use crate::feed::{Entry, Reason, Source};
+use crate::model::{AccountName, PartitionKey, Row, RowBody, RowId, SystemTable, TableName, Version};
+use crate::model::{Region, Time};
+use crate::runtime::Runtime;
+use crate::stores::{Condition, ErrorKind, Operation, RegionStore, StoreError};
+use crate::writer::{WriteError, Writer, WriterOptions};
+
+/// Why an entry could not be dealt with. It is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The row could not be given a new version.
+    #[error("the row {row} could not be given a new version: {error}")]
+    Restamp {
+        /// Which row.
+        row: RowId,
+        /// What the write was answered with.
+        error: Box<WriteError>,
+    },
+    /// There is nothing in it that could be announced.
+    #[error(
+        "it cannot be announced again: what it holds was cut or cannot be followed. Mend whoever wrote it, write or delete \
+         the rows once more, then drop the entry"
+    )]
+    NothingToAnnounce,
+    /// Nothing that it is about stands where it stood.
+    #[error(
+        "none of its rows stands at version {version} any more, so there is nothing to give a new version. If its rows are \
+         right as they are now, drop the entry"
+    )]
+    NothingStands {
+        /// The entry's version.
+        version: String,
+    },
+}
+
+/// Whether the entry is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is.
+    Out,
+    /// It was met again meanwhile, or somebody else took it out.
+    Again,
+}
+
+/// Deals with entries in quarantine.
+#[derive(Debug)]
+pub struct Replay {
+    /// Every region.
+    pub regions: Vec<RegionStore>,
+    /// How rows are written.
+    pub options: WriterOptions,
+    /// Clock and randomness.
+    pub runtime: Runtime,
+}
+
+impl Replay {
+    /// Announces what the entry of `region` holds again: its record in the feed, or its message in the queue.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub async fn replay(&self, region: &RegionStore, entry: &Entry, row: &Row) -> Result<Taken, ReplayError> {
+        if entry.change().is_none() || !announce_again(region, entry).await? {
+            return Err(ReplayError::NothingToAnnounce);
+        }
+        Ok(take_out(region, row).await?)
+    }
+
+    /// Gives the rows of the entry that stand at its version a new one of the region that holds them, by the protocol.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub async fn restamp(
+        &self,
+        region: &RegionStore,
+        entry: &Entry,
+        row: &Row,
+    ) -> Result<(Vec<(Region, Version)>, Taken), ReplayError> {
+        let change = entry.change().ok_or(ReplayError::NothingToAnnounce)?;
+        let mut stamped = Vec::new();
+        for (id, _) in change.rows() {
+            stamped.extend(self.restamp_row(&id, &change.version, entry.reason).await?);
+        }
+        if stamped.is_empty() {
+            return Err(ReplayError::NothingStands { version: change.version.to_string() });
+        }
+        Ok((stamped, take_out(region, row).await?))
+    }
+
+    /// In the region that issued the version, if it stands there; else wherever it does.
+    async fn restamp_row(
+        &self,
+        id: &RowId,
+        version: &Version,
+        reason: Reason,
+    ) -> Result<Option<(Region, Version)>, ReplayError> {
+        let mut regions: Vec<&RegionStore> = self.regions.iter().collect();
+        regions.sort_by_key(|store| !version.is_of(store.region()));
+        for store in regions {
+            let found = read_row(store, id).await?;
+            let Some(found) = found.filter(|found| found.version(store.region()) == *version) else { continue };
+            let failed = |error| ReplayError::Restamp { row: id.clone(), error: Box::new(error) };
+            // What is above the clock is not to be kept above: that is what the new version is for.
+            let low = Version::implicit(Time::EPOCH, store.region());
+            let over = (reason != Reason::FutureVersion).then_some(version);
+            let (body, condition) = (found.body.stamped(over.unwrap_or(&low)), Condition::Matches(found.etag));
+            let writer = Writer::new(store.clone(), self.options, self.runtime.clone());
+            let written = writer.replace(&id.table, &body, condition, over).await.map_err(failed)?;
+            return Ok(Some((store.region().clone(), written.version)));
+        }
+        Ok(None)
+    }
+}
+
+/// Takes an entry out of quarantine, as it was read.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn take_out(region: &RegionStore, row: &Row) -> Result<Taken, StoreError> {
+    match region.home().write(&SystemTable::Quarantine.name(), &removal(row)).await {
+        Ok(_) => Ok(Taken::Out),
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition) => Ok(Taken::Again),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts the record of an entry back into the feed, or its message back into its queue, since there is more to that than a
+/// record. Says whether there was anything to put.
+pub(super) async fn announce_again(region: &RegionStore, entry: &Entry) -> Result<bool, StoreError> {
+    match entry.source {
+        _ if entry.cut > 0 => Ok(false),
+        Source::Hint => Ok(false),
+        Source::Message => {
+            let account = entry.account.as_ref();
+            let of = |account: &AccountName| region.accounts().iter().find(|own| own.tables.account() == account);
+            let Some(queue) = account.and_then(of).and_then(|account| account.queue.as_ref()) else { return Ok(false) };
+            queue.send(&entry.whole).await?;
+            Ok(true)
+        }
+        Source::Record | Source::Row => {
+            let Ok(record) = RowBody::parse(&entry.whole) else { return Ok(false) };
+            let table = entry.table.as_deref().and_then(|table| TableName::new(table).ok());
+            let (Some(table), Some(partition)) = (table, entry.partition.as_deref()) else { return Ok(false) };
+            let tables = region.holding(&table, &PartitionKey::from(partition));
+            match tables.write(&SystemTable::Feed.name(), &Operation::Insert(record)).await {
+                Err(error) if error.kind != ErrorKind::AlreadyExists => Err(error),
+                _ => Ok(true),
+            }
+        }
+    }
+}

@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::typed_duration;
-use crate::model::{ClosedList, Region};
+use crate::model::{ClosedList, Region, TableName};
 use crate::stores::azure::DEVELOPMENT_ACCOUNT;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -60,6 +60,8 @@ pub(super) enum Command {
     Demo(Demo),
     /// Show every link: state, lag, Last Sync Time, what waits
     Status(Status),
+    /// Show one row in every region: versions, what waits, what is held, and what will happen to it next
+    Inspect(Inspect),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -126,6 +128,24 @@ pub(super) enum Output {
 pub(super) struct Status {
     #[command(flatten)]
     pub config: ConfigFile,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The row's table
+    #[arg(long, value_name = "NAME", value_parser = TableName::new)]
+    pub table: TableName,
+    /// The row's PartitionKey; may be empty
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub partition: String,
+    /// The row's RowKey; may be empty
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub row: String,
     /// The form of the result
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,

@@ -3,6 +3,7 @@
 mod arguments;
 mod demo;
 mod exit;
+mod inspect;
 mod output;
 mod quarantine;
 mod regions;
@@ -44,6 +45,10 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Status(command) => {
             quiet()?;
             on_runtime(status::status(&command))
+        }
+        Command::Inspect(command) => {
+            quiet()?;
+            on_runtime(inspect::inspect(&command))
         }
         Command::Quarantine(QuarantineCommand::List(command)) => {
             quiet()?;

@@ -10,10 +10,10 @@ use super::settings::settings;
 use crate::daemon::Connector;
 use crate::model::{Region, Row, SystemTable};
 use crate::runtime::Runtime;
-use crate::stores::{ErrorKind, Query, RegionStore, StoreError};
+use crate::stores::{ErrorKind, Query, RegionStore, StoreError, Tables};
 
 /// How long a person waits for a region that does not answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A region that did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -81,12 +81,25 @@ pub(super) fn report(unreachable: &[Unreachable], asked: usize) -> Result<(), Fa
 pub(super) async fn rows(
     store: &RegionStore,
     table: SystemTable,
+    query: Query,
+    most: usize,
+) -> Result<(Vec<Row>, bool), StoreError> {
+    rows_of(store.home().as_ref(), table, query, most).await
+}
+
+/// As [`rows`], of one account.
+///
+/// # Errors
+/// As [`rows`].
+pub(super) async fn rows_of(
+    tables: &dyn Tables,
+    table: SystemTable,
     mut query: Query,
     most: usize,
 ) -> Result<(Vec<Row>, bool), StoreError> {
     let mut rows = Vec::new();
     loop {
-        let page = match store.home().query(&table.name(), &query).await {
+        let page = match tables.query(&table.name(), &query).await {
             Err(error) if error.kind == ErrorKind::NoTable => return Ok((rows, false)),
             page => page?,
         };

@@ -1,9 +1,7 @@
 //! `status`: every link, from anywhere, since both ends of a link publish its state.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 use super::arguments::{Output, Status};
 use super::exit::Failure;
@@ -31,9 +29,6 @@ struct Link {
     source: Region,
     destination: Region,
 }
-
-/// Published state that is older than this may be of a daemon that is gone: it publishes every few seconds.
-const STALE: Duration = Duration::from_secs(30);
 
 pub(super) async fn status(command: &Status) -> Result<(), Failure> {
     let stores = regions::stores(&command.config.file)?;
@@ -97,7 +92,7 @@ impl Report {
                 output::duration(link.lag),
                 link.last_sync.map_or_else(|| "-".to_owned(), output::time),
                 link.backlog_rows.to_string(),
-                format!("{published} ago{}", if age > STALE { " (stale)" } else { "" }),
+                format!("{published} ago{}", if age > LinkStatus::STALE { " (stale)" } else { "" }),
                 link.last_error.clone().unwrap_or_default(),
             ]);
         }
@@ -113,6 +108,8 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::AccountName;
     use crate::settle::LinkState;

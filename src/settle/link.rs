@@ -65,6 +65,9 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 const MAX_ERROR_CHARS: usize = 1_000;
 
 impl LinkStatus {
+    /// What was published longer ago may be of a daemon that is gone: it publishes every few seconds.
+    pub const STALE: Duration = Duration::from_secs(30);
+
     /// The partition of `RelayControl` that all links are in.
     pub const PARTITION: &'static str = "link";
 

@@ -61,6 +61,10 @@ fn wrong_usage_exits_with_2_and_says_what_there_is() {
         (&["run", "--region", "east"], "there is no region east; the configuration has north, west"),
         (&["quarantine", "show", "1"], "16 lower-case hex digits"),
         (&["status", "--output", "yaml"], "[possible values: table, json]"),
+        (&["inspect", "--table", "1x", "--partition", "p", "--row", "r"], "is no table name"),
+        (&["inspect", "--table", "orders", "--partition", "a/b", "--row", "r"], "which Azure forbids in a key"),
+        (&["inspect", "--table", "RelayFeed", "--partition", "p", "--row", "r"], "one of the program's own"),
+        (&["inspect", "--table", "orders", "--partition", "p"], "--row <KEY>"),
         (&["run", "--log-level", "loud", "--region", "west"], "error, warn, info, debug, trace"),
     ] {
         let ended = config.run(arguments, &environment);
@@ -85,7 +89,8 @@ fn every_command_that_help_lists_is_there() {
 #[test]
 fn regions_that_cannot_be_reached_are_named_and_the_exit_is_1_when_none_can() {
     let (config, north) = (two_regions(), nowhere());
-    for command in [&["status"][..], &["quarantine", "list"], &["quarantine", "show", "0123456789abcdef"]] {
+    let inspect = ["inspect", "--table", "orders", "--partition", "-p", "--row", ""];
+    for command in [&["status"][..], &["quarantine", "list"], &["quarantine", "show", "0123456789abcdef"], &inspect] {
         let ended = config.run(command, &[("NORTH", &north)]);
         assert_eq!(ended.code, Some(1), "{command:?}: {}", ended.err);
         for words in ["region west cannot be reached", "region north cannot be reached", "no region answers; check"] {

@@ -57,6 +57,7 @@ closed_list! {
         RetryAfterIgnored = "retry-after-ignored", "what a server asks to wait is not waited for", "throttling";
         BudgetNotKept = "budget-not-kept", "what is refused for want of capacity is asked again without a budget", "throttling";
         ShutForGood = "shut-for-good", "an account that was held back stays so when it answers again", "throttling";
+        HeartbeatUnheard = "heartbeat-unheard", "a link whose heartbeat fails is said to flow while nothing waits", "the heartbeat";
         HintNotLookedBack = "hint-not-looked-back", "a hint ends without a look at what stands after its delivery", "hints";
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn render(status: &Status) -> String {
         let _ = writeln!(
             page,
             "<table><tr><th>to</th><th>state</th><th class=\"n\">lag</th><th>Last Sync Time</th>\
-             <th class=\"n\">waiting rows</th><th>last error</th></tr>"
+             <th class=\"n\">waiting rows</th><th>oldest waiting</th><th>last error</th></tr>"
         );
         status.links.iter().for_each(|link| row(&mut page, link));
         let _ = writeln!(page, "</table>");
@@ -77,11 +77,15 @@ fn throttled(page: &mut String, status: &Status) {
 }
 
 fn row(page: &mut String, link: &LinkStatus) {
-    let last_sync = link.last_sync.map_or_else(|| "not known yet".to_owned(), |time| time.to_string());
+    let last_sync = link.last_sync.map_or_else(
+        || "not known yet".to_owned(),
+        |time| format!("{time} ({:.0} s ago)", link.published.since(time).as_secs_f64()),
+    );
+    let oldest = link.oldest_waiting.map(|time| time.to_string()).unwrap_or_default();
     let _ = writeln!(
         page,
         "<tr><td>{}</td><td class=\"{state}\">{state}</td><td class=\"n\">{:.3} s</td><td>{last_sync}</td>\
-         <td class=\"n\">{}</td><td>{}</td></tr>",
+         <td class=\"n\">{}</td><td>{oldest}</td><td>{}</td></tr>",
         escaped(link.destination.as_str()),
         link.lag.as_secs_f64(),
         link.backlog_rows,

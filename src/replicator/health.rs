@@ -15,8 +15,13 @@ use crate::settle::LinkState;
 use crate::stores::{Remedy, StoreError};
 use crate::telemetry::Event;
 
-/// The health of a link, told by every batch that succeeds or fails. One WARN when its state changes for the worse, one
-/// INFO when it is good again; what failed in between is counted, not told.
+/// How long nothing may have failed before a link that backed off flows again: one that fails every other time is one
+/// trouble and not a hundred.
+const CALM: Duration = Duration::from_secs(5);
+
+/// The health of a link, told by every batch that succeeds or fails, and while there is none by the heartbeat: the
+/// publication of its state at the destination. One WARN when its state changes for the worse, one INFO when it is good
+/// again; what failed in between is counted, not told.
 #[derive(Debug)]
 pub(super) struct Health {
     source: Region,
@@ -29,13 +34,19 @@ pub(super) struct Health {
 #[derive(Debug)]
 struct Trouble {
     since: Instant,
+    last: Instant,
     failures: u64,
     error: Option<String>,
+    /// A delivery has failed, and none has succeeded since.
+    undelivered: bool,
+    /// The heartbeat has failed, and none has come through since.
+    silent: bool,
 }
 
 impl Trouble {
     fn begun() -> Self {
-        Self { since: Instant::now(), failures: 0, error: None }
+        let now = Instant::now();
+        Self { since: now, last: now, failures: 0, error: None, undelivered: false, silent: false }
     }
 }
 
@@ -52,7 +63,28 @@ impl Health {
     /// Something was delivered. A parked link flows again by [`recovered`](Self::recovered) alone: what a request that was
     /// long under way found says nothing of now.
     pub fn succeeded(&self) {
-        if !self.is_parked() {
+        self.mends(|trouble| trouble.undelivered = false);
+    }
+
+    /// The heartbeat came through: the destination answers. That is no word on whether it takes changes.
+    pub fn heard(&self) {
+        self.mends(|trouble| trouble.silent = false);
+    }
+
+    /// What failed may be over by now, though nothing has happened since.
+    pub fn calm_down(&self) {
+        self.mends(|_| {});
+    }
+
+    fn mends(&self, mend: impl FnOnce(&mut Trouble)) {
+        if self.is_parked() {
+            return;
+        }
+        let over = self.lock().as_mut().is_some_and(|trouble| {
+            mend(trouble);
+            !trouble.undelivered && !trouble.silent && trouble.last.elapsed() >= CALM
+        });
+        if over {
             self.flows();
         }
     }
@@ -77,9 +109,20 @@ impl Health {
     }
 
     pub fn failed(&self, error: &StoreError) {
+        self.worsens(error, |trouble| trouble.undelivered = true);
+    }
+
+    /// The heartbeat did not come through. A destination that nothing waits for is found out by that.
+    pub fn unheard(&self, error: &StoreError) {
+        self.worsens(error, |trouble| trouble.silent = true);
+    }
+
+    fn worsens(&self, error: &StoreError, worsen: impl FnOnce(&mut Trouble)) {
         let mut trouble = self.lock();
         let first = trouble.is_none();
         let known = trouble.get_or_insert_with(Trouble::begun);
+        worsen(known);
+        known.last = Instant::now();
         known.failures += 1;
         known.error = Some(error.to_string());
         drop(trouble);
@@ -198,6 +241,33 @@ mod tests {
         assert_eq!(health.state(), (LinkState::Flowing, None));
         let parked = tokio::time::timeout(Duration::from_secs(1), health.until_parked()).await;
         assert!(parked.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_every_other_time_backs_off_all_the_while() {
+        let (health, error) = (health(), StoreError::new(ErrorKind::Throttled, "busy"));
+        for _ in 0..20 {
+            health.failed(&error);
+            tokio::time::sleep(CALM / 2).await;
+            health.succeeded();
+            assert_eq!(health.state().0, LinkState::BackingOff);
+        }
+        tokio::time::sleep(CALM / 2).await;
+        health.calm_down();
+        assert_eq!(health.state().0, LinkState::Flowing, "nothing has failed for a while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_answers_and_takes_no_changes_backs_off_until_it_takes_one() {
+        let (health, error) = (health(), StoreError::new(ErrorKind::Unreachable, "no reply"));
+        health.unheard(&error);
+        assert_eq!(health.state().0, LinkState::BackingOff, "it is idle, and does not answer");
+        health.failed(&error);
+        tokio::time::sleep(CALM).await;
+        health.heard();
+        assert_eq!(health.state().0, LinkState::BackingOff, "it answers, and that is all");
+        health.succeeded();
+        assert_eq!(health.state().0, LinkState::Flowing);
     }
 
     #[tokio::test(start_paused = true)]

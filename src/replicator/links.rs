@@ -1,4 +1,7 @@
 //! Link state: published in `RelayControl` of both ends, and read back from there.
+//!
+//! The publication at a destination is the heartbeat of its link: the one request that goes there while nothing changes. So
+//! one that cannot be reached is not taken for one that nothing waits for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,16 +9,17 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::board::StatusBoard;
 use super::destination::Destination;
 use crate::model::{PartitionKey, Region, SystemTable, Time};
+use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
 use crate::settle::LinkStatus;
-use crate::stores::{Operation, Query, RegionStore, Scope, StoreError};
+use crate::stores::{ErrorKind, Operation, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::metrics;
 
 /// How often metrics and `/status` are brought up to date; `RelayControl` is usually written less often.
@@ -42,9 +46,8 @@ impl Publisher {
             self.measure(&links);
             self.tell_of_throttling();
             let now = self.runtime.instant();
-            if now >= next_publication {
+            if now >= next_publication && publication.is_none() {
                 next_publication = now + self.publish_every;
-                // One that was not through by now is let go, and this one makes it good.
                 publication = Some(self.publish(links).boxed());
             }
             let next = now + REFRESH_EVERY.min(self.publish_every);
@@ -61,6 +64,7 @@ impl Publisher {
     fn links(&self) -> Vec<LinkStatus> {
         let now = self.storage_now();
         let link = |(consumer, to): (usize, &Arc<Destination>)| {
+            to.health.calm_down();
             let (last_sync, oldest_waiting, rows) = self.board.of_destination(consumer);
             let (state, last_error) = to.health.state();
             LinkStatus {
@@ -104,18 +108,37 @@ impl Publisher {
         self.board.set_throttled(gates.filter_map(|gate| gate.tell()).collect());
     }
 
-    /// Side by side, so that an end that hangs does not keep the others from being told.
+    /// Side by side, so that an end that hangs does not keep the others from being told. Each has until the next
+    /// publication is due.
     async fn publish(&self, links: Vec<LinkStatus>) {
-        let both_ends =
-            links.iter().zip(&self.destinations).flat_map(|(link, to)| [(&self.local, link), (&to.store, link)]);
-        let writes = both_ends.map(|(end, link)| async move {
-            let row = Operation::InsertOrReplace(link.encode());
-            if let Err(error) = end.home().write(&SystemTable::Control.name(), &row).await {
-                // The link's health says it louder; the next publication makes it good.
-                debug!(region = %end.region(), destination = %link.destination, %error, "link state was not published");
+        let here = links.iter().map(|link| async move {
+            if let Err(error) = self.tell(&self.local, link).await {
+                // The source's health says it louder; the next publication makes it good.
+                debug!(destination = %link.destination, %error, "link state was not published here");
             }
         });
-        futures::future::join_all(writes).await;
+        let there = links.iter().zip(&self.destinations).map(|(link, to)| async move {
+            match self.tell(&to.store, link).await {
+                Ok(()) => to.health.heard(),
+                // It answers; its table is being created.
+                Err(error) if error.kind == ErrorKind::NoTable => to.health.heard(),
+                Err(_) if planted(Bug::HeartbeatUnheard) => to.health.heard(),
+                Err(error) => to.health.unheard(&error),
+            }
+        });
+        futures::future::join(futures::future::join_all(here), futures::future::join_all(there)).await;
+    }
+
+    async fn tell(&self, end: &RegionStore, link: &LinkStatus) -> Result<(), StoreError> {
+        let row = Operation::InsertOrReplace(link.encode());
+        let control = SystemTable::Control.name();
+        match timeout(self.publish_every, end.home().write(&control, &row)).await {
+            Ok(written) => written.map(|_| ()),
+            Err(_) => {
+                let within = self.publish_every;
+                Err(StoreError::new(ErrorKind::Unreachable, format!("no answer within {within:?}")))
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod documented;
 mod foreign;
 mod fuzz;
 mod house;
+mod inspect;
 mod parked;
 mod poison;
 mod redis;

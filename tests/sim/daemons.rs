@@ -8,6 +8,7 @@ use tablerelay::replicator::{CacheSetup, Setup, StatusBoard};
 use tablerelay::runtime::Runtime;
 use tablerelay::topology::TableFilter;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
@@ -17,6 +18,7 @@ pub struct Daemon {
     pub who: Arc<str>,
     pub board: Arc<StatusBoard>,
     pub clock: Runtime,
+    pub started: Instant,
     stop: CancellationToken,
     ending: JoinHandle<Result<(), DaemonError>>,
 }
@@ -52,7 +54,8 @@ impl Fleet {
         world.chronicle.note(&format!("{who} starts"));
         #[expect(clippy::disallowed_methods, reason = "the world is the supervisor of its daemons")]
         let ending = tokio::spawn(tasks.supervise(SHUTDOWN_DEADLINE));
-        self.daemons.push(Daemon { region, who, board, clock, stop, ending });
+        let started = Instant::now();
+        self.daemons.push(Daemon { region, who, board, clock, started, stop, ending });
     }
 
     /// One dies where it stands.

@@ -32,7 +32,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::NoTakeOver, 7),           // everything ends in time
     (Bug::FutureApplied, 3),        // a rule of every moment
     (Bug::StaleLook, 27),           // a rule of every moment
-    (Bug::NoLift, 13),              // nothing that was overwritten or deleted comes back
+    (Bug::NoLift, 20),              // nothing that was overwritten or deleted comes back
     (Bug::NoLiftOfDeletes, 264),    // a region's own order is kept
     (Bug::EndBeforeApply, 8),       // Last Sync Time is true
     (Bug::FailedIsDone, 0),         // Last Sync Time is true
@@ -58,6 +58,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::RetryAfterIgnored, 4),    // a rule of every moment
     (Bug::BudgetNotKept, 21),       // a rule of every moment
     (Bug::ShutForGood, 1),          // everything ends in time
+    (Bug::HeartbeatUnheard, 19),    // an unreachable region is told, idle or not
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

@@ -39,6 +39,11 @@ pub struct Storm {
 }
 
 impl Storm {
+    /// Nothing gets through.
+    fn cuts(&self) -> bool {
+        self.per_mille == 1_000 && matches!(self.kind, Kind::CutOneWay | Kind::CutBothWays | Kind::RegionDown)
+    }
+
     fn hits(&self, line: &Line) -> bool {
         let cache = matches!(self.kind, Kind::CacheCut | Kind::CacheReplyLost | Kind::CacheLate | Kind::CacheRestarted);
         line.cache == cache
@@ -51,7 +56,8 @@ impl Storm {
 
 /// Shared by all lines of a world.
 pub struct Sky {
-    storms: Mutex<Vec<Storm>>,
+    /// With the moment at which each broke out.
+    storms: Mutex<Vec<(Instant, Storm)>>,
     restraint: Restraint,
     dice: Dice,
     chronicle: Chronicle,
@@ -59,16 +65,30 @@ pub struct Sky {
     regions: Vec<String>,
     /// When each daemon last began to read a partition of a region.
     looks: Mutex<BTreeMap<(Arc<str>, usize, String), Instant>>,
+    /// When a request of somebody was last let through to a place.
+    reached: Mutex<BTreeMap<(Arc<str>, usize), Instant>>,
 }
 
 impl Sky {
     pub fn new(dice: Dice, chronicle: Chronicle, quarter: Duration, regions: Vec<String>) -> Arc<Self> {
-        let (storms, restraint) = (Mutex::default(), Restraint::default());
-        Arc::new(Self { storms, restraint, dice, chronicle, quarter, regions, looks: Mutex::default() })
+        let (storms, restraint, looks, reached) = Default::default();
+        Arc::new(Self { storms, restraint, dice, chronicle, quarter, regions, looks, reached })
     }
 
     pub fn brew(&self, storm: Storm) {
-        self.storms.lock().unwrap_or_else(PoisonError::into_inner).push(storm);
+        self.storms.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), storm));
+    }
+
+    /// For how long no request of somebody has reached a place, where a cut is why.
+    pub fn cut_for(&self, who: &Arc<str>, from: usize, to: usize) -> Option<Duration> {
+        let line = Line { who: who.clone(), from, to, cache: false };
+        let (now, key) = (Instant::now(), (who.clone(), to));
+        let storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = storms.iter().filter(|(_, storm)| storm.cuts() && storm.hits(&line) && storm.until > now);
+        let since = over.map(|(since, _)| *since).min()?;
+        // Other weather may go before the cut, and let something through.
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        Some(now - reached.map_or(since, |reached| reached.max(since)))
     }
 
     pub fn clear(&self) {
@@ -85,10 +105,15 @@ impl Sky {
         }
         let hit = {
             let mut storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
-            storms.retain(|storm| storm.until > now);
-            let one = storms.iter().find(|storm| storm.kind.is_throttling() && storm.hits(line));
-            one.or_else(|| storms.iter().find(|storm| storm.hits(line) && self.dice.chance(storm.per_mille))).cloned()
+            storms.retain(|(_, storm)| storm.until > now);
+            let mut hits = storms.iter().map(|(_, storm)| storm).filter(|storm| storm.hits(line));
+            let one = hits.clone().find(|storm| storm.kind.is_throttling());
+            one.or_else(|| hits.find(|storm| self.dice.chance(storm.per_mille))).cloned()
         };
+        if !line.cache && !hit.as_ref().is_some_and(Storm::cuts) {
+            let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+            reached.insert((line.who.clone(), line.to), now);
+        }
         let fault = hit.as_ref().and_then(|storm| self.fault(storm, line, request, now));
         if line.who.contains("daemon") {
             self.restraint.watch(&self.chronicle, line, request, hit.as_ref(), fault.as_ref());

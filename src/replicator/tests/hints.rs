@@ -219,3 +219,24 @@ async fn what_is_no_hint_goes_to_quarantine_whole() {
     let since = hint_since(&entries[0]);
     assert_eq!(since, entries[0].timestamp, "what says nothing of its time waits since it was written");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_destination_that_cannot_be_reached_backs_off_and_flows_again_by_itself() {
+    let mut world = World::new(3).await;
+    world.start(&Settings::default());
+    world.until_state(LinkState::Flowing).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let synced = |world: &World| world.link("north").unwrap().last_sync.unwrap();
+    world.faults(1).cut(true);
+    world.until_state(LinkState::BackingOff).await;
+    let link = world.link("north").unwrap();
+    assert!(link.last_error.is_some() && link.backlog_rows == 0 && link.lag.is_zero(), "{link:?}");
+    // Nothing waits for it: it stays so, is not parked, and Last Sync Time says what is true.
+    let before = synced(&world);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.link("north").unwrap().state, LinkState::BackingOff);
+    assert!(synced(&world) - before.since(Time::EPOCH) >= Time::from_unix_seconds(110), "it moves on while idle");
+    world.faults(1).cut(false);
+    world.until_state(LinkState::Flowing).await;
+    assert_eq!(world.link("north").unwrap().last_error, None);
+}

@@ -10,6 +10,7 @@ mod safety;
 use std::collections::BTreeMap;
 
 use tablerelay::model::{Row, RowId, SystemTable};
+use tablerelay::settle::LinkState;
 
 use crate::chronicle::{Book, Event, Touch};
 use crate::daemons::Fleet;
@@ -49,6 +50,7 @@ impl Watch {
         }
         self.caches_never_go_back(world)?;
         last_sync_times_are_true(world, fleet)?;
+        silence_is_told(world, fleet)?;
         backlogs_are_bounded(world)?;
         memory_is_bounded(world, fleet)
     }
@@ -91,6 +93,26 @@ fn last_sync_times_are_true(world: &World, fleet: &Fleet) -> Result<(), Broken> 
                     let text = format!("{} is past {version}, and {} has {highest:?}", last_sync, link.destination);
                     return Err(Broken::new("Last Sync Time is true", Some(id), text));
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A link to a region that no request reaches does not flow, whether anything waits for it or not.
+fn silence_is_told(world: &World, fleet: &Fleet) -> Result<(), Broken> {
+    // A beat that was sent before still comes back, the next one goes out, and its failure is told: the daemon's clock
+    // and publications are never slower than that.
+    let patience = world.settings.publish_every * 4;
+    for daemon in &fleet.daemons {
+        for link in daemon.board.snapshot().links {
+            let Some(to) = world.places.iter().position(|place| place.name == link.destination) else { continue };
+            let silent = world.sky.cut_for(&daemon.who, daemon.region, to).unwrap_or_default();
+            let long = silent.min(daemon.started.elapsed()) > patience;
+            if long && link.state == LinkState::Flowing {
+                let text =
+                    format!("{} has not reached {} for {silent:?}, and says it flows", daemon.who, link.destination);
+                return Err(Broken::new("an unreachable region is told, idle or not", None, text));
             }
         }
     }

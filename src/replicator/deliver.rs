@@ -28,6 +28,9 @@ use crate::stores::{Condition, ErrorKind, Operation, StoreError, TransactionErro
 use crate::telemetry::Event;
 use crate::telemetry::metrics::ApplyOutcome;
 
+/// Tombstones that are raised in one transaction: those of a shard, but for a row that is to be sent alone.
+type Together = (AccountName, Shard, Option<usize>);
+
 /// Rounds of one batch; a row that is overtaken more often waits for its next look.
 const ROUNDS: usize = 4;
 
@@ -150,7 +153,7 @@ impl Delivery {
 
     /// R5, first step: the tombstones of all deletes of the batch, those of a shard together.
     async fn raise_tombstones(&self, items: &mut [Item]) {
-        let mut shards: BTreeMap<(AccountName, Shard, Option<usize>), Vec<(usize, Operation)>> = BTreeMap::new();
+        let mut shards: BTreeMap<Together, Vec<(usize, Operation)>> = BTreeMap::new();
         for (n, item) in items.iter().enumerate().filter(|(_, item)| item.is_open()) {
             let (Some(Verdict::Delete { raise: true, .. }), Finding::Deleted(version)) =
                 (item.verdict, &item.parcel.finding)

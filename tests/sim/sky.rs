@@ -79,9 +79,9 @@ impl Sky {
         self.storms.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), storm));
     }
 
-    /// For how long no request of somebody has reached a place, where a cut is why.
+    /// For how long no request of somebody has reached a place, its home account at least, where a cut is why.
     pub fn cut_for(&self, who: &Arc<str>, from: usize, to: usize) -> Option<Duration> {
-        let line = Line { who: who.clone(), from, to, cache: false };
+        let line = Line { who: who.clone(), from, to, account: 0, cache: false };
         let (now, key) = (Instant::now(), (who.clone(), to));
         let storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
         let over = storms.iter().filter(|(_, storm)| storm.cuts() && storm.hits(&line) && storm.until > now);

@@ -25,7 +25,7 @@ pub fn start_line(tasks: &mut Tasks, setup: Setup, runtime: &Runtime) -> Arc<Sta
     let board = replicator.status();
     tasks.spawn(TaskKind::Readiness, until_ready(board.clone(), stop.clone()));
     tasks.spawn(TaskKind::Tables, prepare(destinations, runtime.clone(), stop.clone()));
-    tasks.spawn(TaskKind::Replicator, replicate(replicator, local, runtime.clone(), stop));
+    tasks.spawn_with(TaskKind::Replicator, replicator.roll(), replicate(replicator, local, runtime.clone(), stop));
     board
 }
 

@@ -1,6 +1,7 @@
 //! Supervised tasks: none dies unseen, and each has a kind that says what its death means.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -9,6 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::closed_list;
 use crate::model::ClosedList;
+use crate::replicator::Roll;
 use crate::telemetry::Event;
 use crate::telemetry::log::panic_text;
 
@@ -74,8 +76,17 @@ const CUTTING_OFF: Duration = Duration::from_millis(400);
 #[derive(Debug, Default)]
 pub struct Tasks {
     set: JoinSet<Result<(), String>>,
-    kinds: Vec<(AbortHandle, TaskKind)>,
+    running: Vec<Running>,
     stop: CancellationToken,
+}
+
+/// A task that has not ended.
+#[derive(Debug)]
+struct Running {
+    handle: AbortHandle,
+    kind: TaskKind,
+    /// The tasks that it has itself, where it has any.
+    inner: Option<Arc<Roll>>,
 }
 
 impl Tasks {
@@ -91,8 +102,27 @@ impl Tasks {
 
     /// Starts a task.
     pub fn spawn<E: Display>(&mut self, kind: TaskKind, task: impl Future<Output = Result<(), E>> + Send + 'static) {
+        self.start(kind, None, task);
+    }
+
+    /// Starts a task that has tasks itself: should it be late at the end, those that keep it are named.
+    pub fn spawn_with<E: Display>(
+        &mut self,
+        kind: TaskKind,
+        inner: Arc<Roll>,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.start(kind, Some(inner), task);
+    }
+
+    fn start<E: Display>(
+        &mut self,
+        kind: TaskKind,
+        inner: Option<Arc<Roll>>,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         let handle = self.set.spawn(async move { task.await.map_err(|err| err.to_string()) });
-        self.kinds.push((handle, kind));
+        self.running.push(Running { handle, kind, inner });
     }
 
     /// Waits until the daemon is asked to end, or a task dies that it cannot do without; then ends all tasks, and
@@ -103,8 +133,8 @@ impl Tasks {
     pub async fn supervise(mut self, deadline: Duration) -> Result<(), DaemonError> {
         let died = self.until_stopped().await;
         self.stop.cancel();
-        info!(event = Event::DaemonStopping.as_str(), tasks = self.running().join(", "), "the daemon is ending");
-        let late = tokio::time::timeout(deadline, self.drain()).await.err().map(|_| self.running());
+        info!(event = Event::DaemonStopping.as_str(), tasks = self.kinds().join(", "), "the daemon is ending");
+        let late = tokio::time::timeout(deadline, self.drain()).await.err().map(|_| self.late());
         if let Some(tasks) = &late {
             let tasks = tasks.join(", ");
             warn!(event = Event::ShutdownLate.as_str(), tasks, ?deadline, "tasks did not end in time and are cut off");
@@ -148,9 +178,9 @@ impl Tasks {
             Ok((id, result)) => (id, result.err().map(|err| format!("failed: {err}"))),
             Err(err) => (err.id(), Some(died(err))),
         };
-        let at = self.kinds.iter().position(|(handle, _)| handle.id() == id);
+        let at = self.running.iter().position(|running| running.handle.id() == id);
         // Every task of the set was put beside its kind by `spawn`, the only way in.
-        let task = at.map_or(TaskKind::Signals, |at| self.kinds.swap_remove(at).1);
+        let task = at.map_or(TaskKind::Signals, |at| self.running.swap_remove(at).kind);
         (task, how)
     }
 
@@ -165,8 +195,18 @@ impl Tasks {
         }
     }
 
-    fn running(&self) -> Vec<String> {
-        self.kinds.iter().map(|(_, kind)| kind.to_string()).collect()
+    fn kinds(&self) -> Vec<String> {
+        self.running.iter().map(|running| running.kind.to_string()).collect()
+    }
+
+    /// The tasks that have not ended, and in brackets those of theirs that have not.
+    fn late(&self) -> Vec<String> {
+        let late = |running: &Running| {
+            let inner = running.inner.as_ref().map(|inner| inner.running()).unwrap_or_default();
+            let inner = if inner.is_empty() { String::new() } else { format!(" ({})", inner.join(", ")) };
+            format!("{}{inner}", running.kind)
+        };
+        self.running.iter().map(late).collect()
     }
 }
 

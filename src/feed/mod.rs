@@ -33,6 +33,6 @@ pub use record::{
     Record, decode_record, encode_change, encode_numbered, encode_relayed, encode_relayed_nth, is_record_key,
     record_prefix,
 };
-pub use shard::Shard;
+pub use shard::{AccountShard, Shard};
 pub use split::{EncodeError, MAX_DELETES, MAX_LIST_UNITS, MAX_ROWS, split};
 pub use tombstone::{decode_tombstone, encode_tombstone, tombstone_key, tombstone_prefix};

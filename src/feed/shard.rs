@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::hash;
-use crate::model::{PartitionKey, TableName};
+use crate::model::{AccountName, PartitionKey, TableName};
 
 /// A sixteenth of an account's feed: one partition of `RelayFeed`.
 ///
@@ -45,6 +45,29 @@ impl Shard {
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:02x}", self.0)
+    }
+}
+
+/// A shard of one account: what one carrier carries.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountShard {
+    /// Whose feed.
+    pub account: AccountName,
+    /// Which sixteenth of it.
+    pub shard: Shard,
+}
+
+impl AccountShard {
+    /// The shards of these accounts, account by account.
+    pub fn all<'a>(accounts: impl IntoIterator<Item = &'a AccountName>) -> Vec<Self> {
+        let of = |account: &'a AccountName| Shard::all().map(|shard| Self { account: account.clone(), shard });
+        accounts.into_iter().flat_map(of).collect()
+    }
+}
+
+impl fmt::Display for AccountShard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.account, self.shard)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Tasks;
+use super::tasks::{LineTask, Tasks};
 use crate::feed::encode_applied;
 use crate::model::{Region, RowBody, RowId, SystemTable, Time, WriterId};
 use crate::runtime::Runtime;
@@ -28,9 +28,9 @@ impl AppliedSender {
     pub fn start(source: Region, store: RegionStore, writer: WriterId, runtime: Runtime, tasks: &Tasks) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let log = Log { source, store, writer, runtime, last: Time::EPOCH };
-        let name = format!("applied log of {}", log.store.region());
+        let on = format!("the log of {}", log.store.region());
         let stop = tasks.stop.clone();
-        tasks.spawn(name, async move {
+        tasks.spawn(LineTask::AppliedSender, on, async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::feed::Shard;
+use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
 use crate::planted::{Bug, planted};
 use crate::settle::LinkStatus;
@@ -71,7 +71,7 @@ pub struct Snapshot {
 /// Where the line's parts leave what they know, for `/status`, metrics and `RelayControl`.
 #[derive(Debug, Default)]
 pub struct StatusBoard {
-    shards: Mutex<BTreeMap<(AccountName, Shard), ShardProgress>>,
+    shards: Mutex<BTreeMap<AccountShard, ShardProgress>>,
     links: Mutex<Vec<LinkStatus>>,
     delivered: Mutex<BTreeMap<Region, Delivered>>,
     progress: Mutex<Option<Instant>>,
@@ -84,8 +84,8 @@ impl StatusBoard {
     pub fn snapshot(&self) -> Snapshot {
         let shards = lock(&self.shards);
         let mut feed_records = BTreeMap::new();
-        for ((account, _), shard) in shards.iter() {
-            *feed_records.entry(account.clone()).or_default() += shard.open_records;
+        for (at, shard) in shards.iter() {
+            *feed_records.entry(at.account.clone()).or_default() += shard.open_records;
         }
         Snapshot {
             links: lock(&self.links).clone(),
@@ -98,14 +98,14 @@ impl StatusBoard {
         }
     }
 
-    pub(super) fn expect(&self, account: &AccountName, shard: Shard) {
+    pub(super) fn expect(&self, shard: &AccountShard) {
         let begun = ShardProgress { reported: Some(Instant::now()), ..ShardProgress::default() };
-        lock(&self.shards).insert((account.clone(), shard), begun);
+        lock(&self.shards).insert(shard.clone(), begun);
     }
 
-    pub(super) fn report(&self, account: &AccountName, shard: Shard, progress: ShardProgress) {
+    pub(super) fn report(&self, shard: AccountShard, progress: ShardProgress) {
         let progress = ShardProgress { reported: Some(Instant::now()), ..progress };
-        lock(&self.shards).insert((account.clone(), shard), progress);
+        lock(&self.shards).insert(shard, progress);
     }
 
     /// Rows were settled at a destination: counted here and in the metrics.

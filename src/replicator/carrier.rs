@@ -19,7 +19,7 @@ use super::poll::{Activity, Pace};
 use super::source::{PageRead, Source};
 use super::source_health::Work;
 use crate::batch::Parcel;
-use crate::feed::Shard;
+use crate::feed::{AccountShard, Shard};
 use crate::model::{Etag, RowKey, Time, Version};
 use crate::runtime::Runtime;
 use crate::settle::{Ledger, Looked, Offer};
@@ -318,6 +318,7 @@ impl Carrier {
             last_sync,
             reported: None,
         };
-        self.board.report(self.source.account(), self.shard, progress);
+        let shard = AccountShard { account: self.source.account().clone(), shard: self.shard };
+        self.board.report(shard, progress);
     }
 }

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use lru::LruCache;
 use tokio::sync::Semaphore;
 
+use super::Settings;
 use super::applied_sender::AppliedSender;
 use super::backlog::Backlog;
 use super::health::Health;
 use super::single::Single;
+use super::tasks::Tasks;
 use super::tombstones::Tombstones;
-use super::{Settings, Tasks};
 use crate::model::{Etag, Region, RowId, TableName, Version, WriterId};
 use crate::runtime::Runtime;
 use crate::stores::RegionStore;

@@ -104,6 +104,16 @@ pub(super) enum Consumer {
     Cache(CacheLane),
 }
 
+impl Consumer {
+    /// Who it is, for people.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Region(delivery) => delivery.to.region().to_string(),
+            Self::Cache(_) => "the cache".to_owned(),
+        }
+    }
+}
+
 /// A lane's task.
 #[derive(Debug)]
 pub(super) struct Lane {

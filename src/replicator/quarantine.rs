@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
 use super::removal::{removal, remove};
 use super::replay::announce_again;
@@ -146,6 +147,23 @@ impl Quarantine {
                 home.write(&table, &Operation::InsertOrReplace(entry.encode())).await.map(drop)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Sweeps until it is stopped.
+    pub async fn run(&self, every: Duration, stop: CancellationToken) {
+        for round in 0.. {
+            let round = async {
+                if let Err(error) = self.sweep(round).await {
+                    debug!(%error, "the quarantine could not be swept; trying again");
+                }
+                tokio::time::sleep(every).await;
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = round => {}
+            }
         }
     }
 

@@ -1,0 +1,264 @@
+//! How the parts of a line are put together: those of each shard, which come and go with it, and those of the region.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::applied_reader::{AppliedReader, readers_for};
+use super::board::StatusBoard;
+use super::carrier::Carrier;
+use super::census::Census;
+use super::deliver::Delivery;
+use super::destination::Destination;
+use super::disagree::Referee;
+use super::drain::{self, Drain};
+use super::health::Backoff;
+use super::journal::Journal;
+use super::lane::{Basket, Consumer, Lane};
+use super::links::Publisher;
+use super::poll::{Activity, Pace};
+use super::quarantine::Quarantine;
+use super::queue::QueueReader;
+use super::ramp::Ramp;
+use super::refresh::CacheLane;
+use super::single::Single;
+use super::source::Source;
+use super::source_health::SourceHealth;
+use super::tasks::{Group, LineTask, Tasks};
+use super::tombstones::Tombstones;
+use super::{Settings, Setup};
+use crate::feed::{AccountShard, Shard};
+use crate::model::AccountName;
+use crate::resolve::Freshness;
+use crate::settle::{Ledger, SettleRules};
+use crate::stores::{Account, DATE_RESOLUTION, Queue, RegionStore};
+
+/// Reports that may wait for a carrier: a few for each lane.
+const REPORTS: usize = 256;
+
+/// An account of the region, as its carriers share it.
+#[derive(Debug)]
+struct Origin {
+    source: Arc<Source>,
+    activity: Arc<Activity>,
+}
+
+/// What the parts of a line are made of.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    setup: Setup,
+    board: Arc<StatusBoard>,
+    tasks: Tasks,
+    destinations: Vec<Arc<Destination>>,
+    cache: Option<CacheLane>,
+    quarantine: Arc<Quarantine>,
+    origins: BTreeMap<AccountName, Origin>,
+}
+
+impl Assembly {
+    pub fn new(setup: Setup, board: Arc<StatusBoard>, tasks: Tasks) -> Self {
+        let Setup { local, destinations, settings, runtime, .. } = &setup;
+        let writer = runtime.writer_id();
+        let cache = setup.cache.clone().map(|cache| {
+            let others = destinations.iter().map(|region| single(&setup, region)).collect();
+            CacheLane::new(single(&setup, local), others, cache, settings.max_clock_skew)
+        });
+        let quarantine =
+            Arc::new(Quarantine { store: local.clone(), others: destinations.clone(), runtime: runtime.clone() });
+        let to = |store: &RegionStore| Destination::new(local, store.clone(), settings, writer, runtime, &tasks);
+        let destinations = destinations.iter().map(to).collect();
+        let origin = |account: &Account| {
+            let source = Arc::new(source(&setup, account, &quarantine));
+            (account.tables.account().clone(), Origin { source, activity: Arc::default() })
+        };
+        let origins = local.accounts().iter().map(origin).collect();
+        Self { board, tasks, destinations, cache, quarantine, origins, setup }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.setup.settings.backoff_first, self.setup.settings.backoff_last)
+    }
+
+    /// Starts the carrier of a shard and its lanes; `None` where the region has no such account.
+    pub fn start_shard(&self, shard: &AccountShard) -> Option<Group> {
+        let Setup { settings, runtime, .. } = &self.setup;
+        let origin = self.origins.get(&shard.account)?;
+        let consumers = self.destinations.iter().map(|to| Consumer::Region(Arc::new(self.delivery(to))));
+        let consumers = consumers.chain(self.cache.clone().map(Consumer::Cache));
+        let (reports, receiver) = mpsc::channel(REPORTS);
+        let (group, mut baskets) = (self.tasks.group(), Vec::new());
+        for (number, consumer) in consumers.enumerate() {
+            let basket = Arc::new(Basket::default());
+            baskets.push(basket.clone());
+            let to = consumer.name();
+            let lane = Lane {
+                number,
+                consumer,
+                basket,
+                reports: reports.clone(),
+                limits: settings.batch,
+                crowd: settings.max_open_records / 2,
+                trying: None,
+                crowded: None,
+                budget: settings.body_budget / Shard::COUNT,
+                backoff: self.backoff(),
+                board: self.board.clone(),
+                runtime: runtime.clone(),
+            };
+            group.spawn(LineTask::Lane, format!("shard {shard} to {to}"), lane.run(group.stop.clone()));
+        }
+        self.board.expect(shard);
+        let carrier = Carrier {
+            shard: shard.shard,
+            source: origin.source.clone(),
+            ledger: Ledger::new(settle_rules(settings), baskets.len()),
+            baskets,
+            budget: settings.body_budget / Shard::COUNT,
+            max_open_records: settings.max_open_records,
+            reports: receiver,
+            activity: origin.activity.clone(),
+            pace: Pace::new(settings),
+            backoff: self.backoff(),
+            board: self.board.clone(),
+            runtime: runtime.clone(),
+        };
+        group.spawn(LineTask::Carrier, format!("shard {shard}"), carrier.run(group.stop.clone()));
+        Some(group)
+    }
+
+    /// Starts what the region has once, or once for each account or other region.
+    pub fn start_the_rest(&self) {
+        for account in self.setup.local.accounts() {
+            if let Some(queue) = &account.queue {
+                self.start_queue(account, queue);
+            }
+        }
+        self.destinations.iter().for_each(|to| self.start_drain(to));
+        self.start_census();
+        self.start_readers();
+        self.start_publisher();
+        let (sweep, every) = (self.quarantine.clone(), self.setup.settings.sweep_every);
+        let stop = self.tasks.stop.clone();
+        self.tasks.spawn(LineTask::Sweep, "the quarantine", async move { sweep.run(every, stop).await });
+    }
+
+    fn start_queue(&self, account: &Account, queue: &Arc<dyn Queue>) {
+        let Setup { local, settings, runtime, tables, .. } = &self.setup;
+        let reader = Box::new(QueueReader {
+            tables: account.tables.clone(),
+            queue: queue.clone(),
+            region: local.clone(),
+            single: single(&self.setup, local),
+            tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
+            quarantine: self.quarantine.clone(),
+            filter: tables.clone(),
+            max_clock_skew: settings.max_clock_skew,
+            poll_busy: settings.poll_busy,
+            poll_idle: settings.poll_idle,
+            backoff: self.backoff(),
+            runtime: runtime.clone(),
+        });
+        let on = format!("account {}", account.tables.account());
+        self.tasks.spawn(LineTask::QueueReader, on, reader.run(self.tasks.stop.clone()));
+    }
+
+    fn delivery(&self, to: &Arc<Destination>) -> Delivery {
+        let Setup { local, settings, runtime, .. } = &self.setup;
+        let referee = Referee {
+            here: single(&self.setup, local),
+            journal: Journal { store: local.clone(), runtime: runtime.clone() },
+            quarantine: self.quarantine.clone(),
+            board: self.board.clone(),
+            max_clock_skew: settings.max_clock_skew,
+            runtime: runtime.clone(),
+        };
+        Delivery { to: to.clone(), referee: Arc::new(referee), fresh: Freshness::new(settings.settle_window) }
+    }
+
+    /// Hints stand in the home account, so its clock is the one that they are judged by.
+    fn start_drain(&self, to: &Arc<Destination>) {
+        let Setup { local, settings, runtime, .. } = &self.setup;
+        let drain = Box::new(Drain {
+            delivery: Arc::new(self.delivery(to)),
+            source: Arc::new(source(&self.setup, &local.accounts()[0], &self.quarantine)),
+            backlog: to.backlog.clone(),
+            quarantine: self.quarantine.clone(),
+            board: self.board.clone(),
+            window: settings.settle_window,
+            ramp: Ramp::new(settings.batch.rows.min(drain::MOST_ROWS)),
+            backoff: self.backoff(),
+            runtime: runtime.clone(),
+            looks: 0,
+            trying: None,
+        });
+        let on = format!("hints for {}", to.region());
+        self.tasks.spawn(LineTask::Drain, on, drain.run(self.tasks.stop.clone()));
+    }
+
+    fn start_census(&self) {
+        let backlogs = self.destinations.iter().map(|to| to.backlog.clone()).collect();
+        let (local, board, runtime) = (self.setup.local.clone(), self.board.clone(), self.setup.runtime.clone());
+        let census = Census { local, backlogs, board, runtime };
+        self.tasks.spawn(LineTask::Census, "hints", census.run(self.tasks.stop.clone()));
+    }
+
+    fn start_readers(&self) {
+        let Setup { local, destinations, settings, runtime, .. } = &self.setup;
+        for (source, others) in readers_for(local, destinations) {
+            let on = format!("what came in from {}", source.region());
+            let reader = Box::new(AppliedReader {
+                source,
+                local: local.clone(),
+                tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
+                cache: self.cache.clone(),
+                others,
+                poll_busy: settings.poll_busy,
+                poll_idle: settings.poll_idle,
+                margin: settings.max_clock_skew,
+                backoff: self.backoff(),
+                runtime: runtime.clone(),
+            });
+            self.tasks.spawn(LineTask::AppliedReader, on, reader.run(self.tasks.stop.clone()));
+        }
+    }
+
+    fn start_publisher(&self) {
+        let publisher = Publisher {
+            local: self.setup.local.clone(),
+            destinations: self.destinations.clone(),
+            board: self.board.clone(),
+            publish_every: self.setup.settings.publish_every,
+            runtime: self.setup.runtime.clone(),
+        };
+        self.tasks.spawn(LineTask::Publisher, "the state of links", publisher.run(self.tasks.stop.clone()));
+    }
+}
+
+fn single(setup: &Setup, region: &RegionStore) -> Single {
+    Single::new(region.clone(), setup.runtime.clone(), setup.settings.settle_window)
+}
+
+fn source(setup: &Setup, account: &Account, quarantine: &Arc<Quarantine>) -> Source {
+    let Setup { local, settings, runtime, tables, .. } = setup;
+    Source {
+        tables: account.tables.clone(),
+        region: local.clone(),
+        tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
+        quarantine: quarantine.clone(),
+        single: single(setup, local),
+        filter: tables.clone(),
+        health: SourceHealth::default(),
+        max_clock_skew: settings.max_clock_skew,
+        runtime: runtime.clone(),
+    }
+}
+
+fn settle_rules(settings: &Settings) -> SettleRules {
+    SettleRules {
+        window: settings.settle_window,
+        date_resolution: DATE_RESOLUTION,
+        first_retry: settings.look_first_retry,
+        last_retry: settings.look_last_retry,
+    }
+}

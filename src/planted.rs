@@ -58,6 +58,12 @@ closed_list! {
         BudgetNotKept = "budget-not-kept", "what is refused for want of capacity is asked again without a budget", "throttling";
         ShutForGood = "shut-for-good", "an account that was held back stays so when it answers again", "throttling";
         HeartbeatUnheard = "heartbeat-unheard", "a link whose heartbeat fails is said to flow while nothing waits", "the heartbeat";
+        ShardsKept = "shards-kept", "a daemon gives up no shard to one that joins", "leases";
+        DeadCounted = "dead-counted", "a daemon whose lease is over counts as there for ever", "leases";
+        ClaimNotConfirmed = "claim-not-confirmed", "a shard is taken before the row that claims it was written", "leases";
+        LeaseOutlived = "lease-outlived", "a daemon goes on although its lease is over", "leases";
+        OthersForgotten = "others-forgotten", "Last Sync Time leaves out what other daemons carry", "Last Sync Time";
+        ExactThoughShared = "exact-though-shared", "a record ends at once although another daemon had its shard just now", "leases";
         HintNotLookedBack = "hint-not-looked-back", "a hint ends without a look at what stands after its delivery", "hints";
     }
 }

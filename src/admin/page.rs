@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Status;
+use super::status::Shards;
 use crate::settle::LinkStatus;
 
 const HEAD: &str = "<!doctype html>
@@ -37,6 +38,12 @@ pub(super) fn render(status: &Status) -> String {
         status.links.iter().for_each(|link| row(&mut page, link));
         let _ = writeln!(page, "</table>");
     }
+    let (own, others) = (count(&status.shards), status.others.values().map(count).sum::<usize>());
+    let _ = writeln!(
+        page,
+        "<p>This daemon carries {own} shards of the region's feeds; {} others carry {others}.</p>",
+        status.others.len()
+    );
     let _ = writeln!(page, "<h2>Feed</h2>\n<table><tr><th>account</th><th class=\"n\">open records</th></tr>");
     for (account, records) in &status.feed_records {
         let _ = writeln!(page, "<tr><td>{}</td><td class=\"n\">{records}</td></tr>", escaped(account.as_str()));
@@ -74,6 +81,10 @@ fn throttled(page: &mut String, status: &Status) {
         );
     }
     let _ = writeln!(page, "</table>");
+}
+
+fn count(shards: &Shards) -> usize {
+    shards.values().map(Vec::len).sum()
 }
 
 fn row(page: &mut String, link: &LinkStatus) {

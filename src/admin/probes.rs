@@ -38,9 +38,11 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Answer {
 
 fn readiness(snapshot: &Snapshot) -> Answer {
     if !snapshot.ready {
-        return refuse("not every shard of the feed has been read yet\n");
+        return refuse("this daemon has not read its part of the feed yet\n");
     }
     match snapshot.since_progress {
+        // It stands by for the others of its region.
+        _ if snapshot.spare => OK,
         Some(since) if since <= UNREAD_AFTER => OK,
         _ => refuse("the feed has not been read for over a minute\n"),
     }

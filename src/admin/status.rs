@@ -1,10 +1,11 @@
 //! What `/status` tells, as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::Admin;
+use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
 use crate::settle::LinkStatus;
 use crate::stores::ThrottledAccount;
@@ -27,10 +28,27 @@ pub struct Status {
     pub ready: bool,
     /// Every link out of this region.
     pub links: Vec<LinkStatus>,
-    /// Records in the feed of each account that are not settled yet.
+    /// This daemon's name among those of its region; null before it has joined them.
+    pub daemon: Option<String>,
+    /// The shards of the region's feeds that it carries.
+    pub shards: Shards,
+    /// The other daemons of the region that are there, and what they carry.
+    pub others: BTreeMap<String, Shards>,
+    /// Records of those shards, by account, that are not settled yet.
     pub feed_records: BTreeMap<AccountName, usize>,
     /// Accounts, of this region and of destinations, that ask for less.
     pub throttled: Vec<ThrottledAccount>,
+}
+
+/// Shards by account, two hex digits each.
+pub type Shards = BTreeMap<AccountName, Vec<String>>;
+
+fn by_account(shards: &BTreeSet<AccountShard>) -> Shards {
+    let mut all = Shards::new();
+    for AccountShard { account, shard } in shards {
+        all.entry(account.clone()).or_default().push(shard.to_string());
+    }
+    all
 }
 
 impl Status {
@@ -44,6 +62,9 @@ impl Status {
             started: admin.started,
             ready: snapshot.ready,
             links: snapshot.links,
+            daemon: snapshot.daemon.map(|id| id.to_string()),
+            shards: by_account(&snapshot.shards),
+            others: snapshot.others.iter().map(|(id, shards)| (id.to_string(), by_account(shards))).collect(),
             feed_records: snapshot.feed_records,
             throttled: snapshot.throttled,
         }

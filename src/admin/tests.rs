@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::*;
+use crate::feed::AccountShard;
 use crate::model::AccountName;
 use crate::settle::{LinkState, LinkStatus};
 use crate::stores::ThrottledAccount;
+use crate::topology::MemberId;
 
 struct Endpoint {
     url: String,
@@ -63,6 +65,7 @@ fn whole() -> Snapshot {
         last_error: Some("503 <ServerBusy> & \"slow\"".to_owned()),
         published: Time::from_unix_seconds(1_600_000_200),
     };
+    let all = AccountShard::all(&[AccountName::new("west1").unwrap()]);
     let throttled = ThrottledAccount {
         region: Region::new("north").unwrap(),
         account: AccountName::new("north1").unwrap(),
@@ -78,6 +81,9 @@ fn whole() -> Snapshot {
         links: vec![link],
         feed_records,
         throttled: vec![throttled],
+        daemon: Some(MemberId::new(123)),
+        shards: all[..2].iter().cloned().collect(),
+        others: BTreeMap::from([(MemberId::new(255), all[2..3].iter().cloned().collect())]),
         ready: true,
         since_progress: second,
         since_report: second,
@@ -93,6 +99,9 @@ async fn probes_say_what_is_so() {
     assert_eq!(writer.codes().await, [200; 4], "whole");
     writer.set(|snapshot| snapshot.since_progress = Some(Duration::from_secs(61)));
     assert_eq!(writer.codes().await, [200, 503, 503, 200], "own storage is down: no restart helps");
+    writer.set(|snapshot| snapshot.spare = true);
+    assert_eq!(writer.codes().await, [200; 4], "there is nothing for it to read");
+    writer.set(|snapshot| snapshot.spare = false);
     writer.set(|snapshot| snapshot.since_report = Some(Duration::from_secs(61)));
     assert_eq!(writer.codes().await, [503, 503, 503, 200], "stuck");
 
@@ -133,6 +142,8 @@ async fn status_is_versioned_json() {
                 "region": "north", "account": "north1", "since": "2020-09-13T12:29:10.0000000Z", "shut": false,
                 "rows_per_second": 700, "partitions": 5, "throttled": 12, "held_back": 34
             }],
+            "daemon": "000000000000007b", "shards": { "west1": ["00", "01"] },
+            "others": { "00000000000000ff": { "west1": ["02"] } },
             "links": [{
                 "source": "west", "destination": "north", "state": "backing-off", "lag_seconds": 1.5,
                 "last_sync": "2020-09-13T12:28:20.0000000Z", "backlog_rows": 3, "oldest_waiting": null,

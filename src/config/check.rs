@@ -57,6 +57,8 @@ fn replication(section: Section<'_>) -> ReplicationSettings {
         requests_in_flight: section.within("requests_in_flight", default.requests_in_flight, 1..=1_000),
         batch_rows: section.within("batch_rows", default.batch_rows, 1..=10_000),
         tombstone_scan: section.within("tombstone_scan", default.tombstone_scan, 0..=1_000),
+        // The server's clock has whole seconds where it is read most often.
+        lease: section.within("lease", default.lease, ms(2_000)..=ms(60_000)),
         // A shorter window shortens what nobody has set.
         park_after: section.within("park_after", default.park_after.min(settle_window / 4), ms(100)..=HOUR),
     };

@@ -81,6 +81,9 @@ pub struct ReplicationSettings {
     /// How long a destination may take nothing before it is parked.
     #[serde(serialize_with = "duration::serialize")]
     pub park_after: Duration,
+    /// How long a daemon of a region counts as there after the others heard of it last.
+    #[serde(serialize_with = "duration::serialize")]
+    pub lease: Duration,
 }
 
 /// `[http]`: requests to storage accounts.
@@ -248,6 +251,7 @@ impl Default for ReplicationSettings {
             batch_rows: 500,
             tombstone_scan: 1_000,
             park_after: Duration::from_secs(10),
+            lease: Duration::from_secs(8),
         }
     }
 }

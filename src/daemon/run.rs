@@ -112,6 +112,7 @@ fn tuned(settings: &ReplicationSettings) -> replicator::Settings {
         park_after: settings.park_after,
         // Who waits less for writers waits less for what they mend.
         sweep_every: default.sweep_every.min(settings.settle_window),
+        lease: settings.lease,
         ..default
     }
 }

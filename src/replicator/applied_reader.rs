@@ -1,11 +1,13 @@
 //! Reading the applied log of this region: what came in from one source, for the cache.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::duty::Duty;
 use super::health::Backoff;
 use super::links::last_syncs;
 use super::look::look;
@@ -41,6 +43,8 @@ pub(super) struct AppliedReader {
     pub poll_busy: Duration,
     pub poll_idle: Duration,
     pub margin: Duration,
+    /// The first daemon of the region reads; whoever is first next finds in the log what it left.
+    pub duty: Arc<Duty>,
     pub backoff: Backoff,
     pub runtime: Runtime,
 }
@@ -54,10 +58,13 @@ impl AppliedReader {
         let mut known = Known::new();
         let (mut wait, mut next_collection) = (self.poll_busy, self.runtime.instant() + COLLECT_EVERY);
         loop {
+            if !self.duty.is_first() {
+                known.clear();
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
+                () = async { self.duty.until_first().await; tokio::time::sleep(wait).await } => {}
             }
             let collects = self.runtime.instant() >= next_collection;
             let step = async {

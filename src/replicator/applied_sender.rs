@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::tasks::{LineTask, Tasks};
+use super::tasks::{LineTask, Spawner};
 use crate::feed::encode_applied;
 use crate::model::{Region, RowBody, RowId, SystemTable, Time, WriterId};
 use crate::runtime::Runtime;
@@ -25,7 +25,7 @@ struct Batch {
 pub(super) struct AppliedSender(mpsc::Sender<Batch>);
 
 impl AppliedSender {
-    pub fn start(source: Region, store: RegionStore, writer: WriterId, runtime: Runtime, tasks: &Tasks) -> Self {
+    pub fn start(source: Region, store: RegionStore, writer: WriterId, runtime: Runtime, tasks: &Spawner) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let log = Log { source, store, writer, runtime, last: Time::EPOCH };
         let on = format!("the log of {}", log.store.region());

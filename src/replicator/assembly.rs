@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::applied_reader::{AppliedReader, readers_for};
 use super::board::StatusBoard;
@@ -13,10 +14,11 @@ use super::deliver::Delivery;
 use super::destination::Destination;
 use super::disagree::Referee;
 use super::drain::{self, Drain};
+use super::duty::Duty;
 use super::health::Backoff;
 use super::journal::Journal;
 use super::lane::{Basket, Consumer, Lane};
-use super::links::Publisher;
+use super::links::{self, Publisher};
 use super::poll::{Activity, Pace};
 use super::quarantine::Quarantine;
 use super::queue::QueueReader;
@@ -25,13 +27,13 @@ use super::refresh::CacheLane;
 use super::single::Single;
 use super::source::Source;
 use super::source_health::SourceHealth;
-use super::tasks::{Group, LineTask, Tasks};
+use super::tasks::{Group, LineTask, Spawner};
 use super::tombstones::Tombstones;
 use super::{Settings, Setup};
 use crate::feed::{AccountShard, Shard};
 use crate::model::AccountName;
 use crate::resolve::Freshness;
-use crate::settle::{Ledger, SettleRules};
+use crate::settle::{Ledger, LinkPart, SettleRules};
 use crate::stores::{Account, DATE_RESOLUTION, Queue, RegionStore};
 
 /// Reports that may wait for a carrier: a few for each lane.
@@ -49,7 +51,8 @@ struct Origin {
 pub(super) struct Assembly {
     setup: Setup,
     board: Arc<StatusBoard>,
-    tasks: Tasks,
+    duty: Arc<Duty>,
+    tasks: Spawner,
     destinations: Vec<Arc<Destination>>,
     cache: Option<CacheLane>,
     quarantine: Arc<Quarantine>,
@@ -57,7 +60,7 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    pub fn new(setup: Setup, board: Arc<StatusBoard>, tasks: Tasks) -> Self {
+    pub fn new(setup: Setup, board: Arc<StatusBoard>, duty: Arc<Duty>, tasks: Spawner) -> Self {
         let Setup { local, destinations, settings, runtime, .. } = &setup;
         let writer = runtime.writer_id();
         let cache = setup.cache.clone().map(|cache| {
@@ -73,15 +76,27 @@ impl Assembly {
             (account.tables.account().clone(), Origin { source, activity: Arc::default() })
         };
         let origins = local.accounts().iter().map(origin).collect();
-        Self { board, tasks, destinations, cache, quarantine, origins, setup }
+        Self { board, duty, tasks, destinations, cache, quarantine, origins, setup }
     }
 
     fn backoff(&self) -> Backoff {
         Backoff::new(self.setup.settings.backoff_first, self.setup.settings.backoff_last)
     }
 
-    /// Starts the carrier of a shard and its lanes; `None` where the region has no such account.
-    pub fn start_shard(&self, shard: &AccountShard) -> Option<Group> {
+    /// What the keeper of the lease needs to know of the region.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The links as far as this daemon's shards go, by consumer.
+    pub fn parts(&self) -> Vec<LinkPart> {
+        let part = |(consumer, to): (usize, &Arc<Destination>)| links::part(&self.board, consumer, to);
+        self.destinations.iter().enumerate().map(part).collect()
+    }
+
+    /// Starts the carrier of a shard and its lanes, which nobody else carries from `alone_from` on; `None` where the region
+    /// has no such account.
+    pub fn start_shard(&self, shard: &AccountShard, alone_from: Instant) -> Option<Group> {
         let Setup { settings, runtime, .. } = &self.setup;
         let origin = self.origins.get(&shard.account)?;
         let consumers = self.destinations.iter().map(|to| Consumer::Region(Arc::new(self.delivery(to))));
@@ -118,6 +133,8 @@ impl Assembly {
             max_open_records: settings.max_open_records,
             reports: receiver,
             activity: origin.activity.clone(),
+            duty: self.duty.clone(),
+            alone_from: Some(alone_from).filter(|from| *from > runtime.instant()),
             pace: Pace::new(settings),
             backoff: self.backoff(),
             board: self.board.clone(),
@@ -184,6 +201,7 @@ impl Assembly {
             source: Arc::new(source(&self.setup, &local.accounts()[0], &self.quarantine)),
             backlog: to.backlog.clone(),
             quarantine: self.quarantine.clone(),
+            duty: self.duty.clone(),
             board: self.board.clone(),
             window: settings.settle_window,
             ramp: Ramp::new(settings.batch.rows.min(drain::MOST_ROWS)),
@@ -216,6 +234,7 @@ impl Assembly {
                 poll_busy: settings.poll_busy,
                 poll_idle: settings.poll_idle,
                 margin: settings.max_clock_skew,
+                duty: self.duty.clone(),
                 backoff: self.backoff(),
                 runtime: runtime.clone(),
             });
@@ -228,6 +247,7 @@ impl Assembly {
             local: self.setup.local.clone(),
             destinations: self.destinations.clone(),
             board: self.board.clone(),
+            duty: self.duty.clone(),
             publish_every: self.setup.settings.publish_every,
             runtime: self.setup.runtime.clone(),
         };

@@ -1,17 +1,19 @@
 //! What the line tells of itself: per shard by its carrier, per link for everybody.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::duty::Duty;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
 use crate::planted::{Bug, planted};
-use crate::settle::LinkStatus;
+use crate::settle::{LinkPart, LinkStatus, Synced};
 use crate::stores::ThrottledAccount;
 use crate::telemetry::metrics::{self, ApplyOutcome};
+use crate::topology::{Member, MemberId};
 
 /// Progress of one shard, as its carrier sees it.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +42,19 @@ pub(super) struct Waiting {
     pub oldest: Option<Time>,
 }
 
+/// The daemons of the region, as this one sees them.
+#[derive(Debug, Clone, Default)]
+struct Crew {
+    me: Option<MemberId>,
+    /// Whether it has all the shards that are dealt to it.
+    complete: bool,
+    /// Whether it had, and had read them.
+    was_ready: bool,
+    others: Vec<Member>,
+    /// When the task that keeps the lease last had its turn.
+    turned: Option<Instant>,
+}
+
 /// What was delivered over one link since the line began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delivered {
@@ -60,17 +75,32 @@ pub struct Snapshot {
     pub feed_records: BTreeMap<AccountName, usize>,
     /// Accounts, of this region and of destinations, that ask for less.
     pub throttled: Vec<ThrottledAccount>,
-    /// Whether every shard was read whole at least once.
+    /// Whether this daemon has carried all that is its part, and read it whole.
     pub ready: bool,
+    /// This daemon's name among those of its region; `None` before it has joined them.
+    pub daemon: Option<MemberId>,
+    /// The shards that it carries.
+    pub shards: BTreeSet<AccountShard>,
+    /// Whether it is a spare one: there are more daemons than shards.
+    pub spare: bool,
+    /// What the other daemons of the region carry.
+    pub others: BTreeMap<MemberId, BTreeSet<AccountShard>>,
     /// How long ago a shard was last read without an error; `None` before the first time.
     pub since_progress: Option<Duration>,
-    /// How long the most silent carrier has not reported, whatever its storage answers; `None` before there is one.
+    /// How long the most silent carrier, or the keeper of the lease, has not reported, whatever its storage answers; `None`
+    /// before there is one.
     pub since_report: Option<Duration>,
 }
 
 /// Where the line's parts leave what they know, for `/status`, metrics and `RelayControl`.
 #[derive(Debug, Default)]
 pub struct StatusBoard {
+    /// Every shard of the region.
+    all: Vec<AccountShard>,
+    duty: Arc<Duty>,
+    crew: Mutex<Crew>,
+    /// By consumer.
+    synced: Mutex<BTreeMap<usize, Synced>>,
     shards: Mutex<BTreeMap<AccountShard, ShardProgress>>,
     links: Mutex<Vec<LinkStatus>>,
     delivered: Mutex<BTreeMap<Region, Delivered>>,
@@ -80,9 +110,15 @@ pub struct StatusBoard {
 }
 
 impl StatusBoard {
+    /// An empty one, for these shards of the region.
+    pub(super) fn new(all: Vec<AccountShard>, duty: Arc<Duty>) -> Self {
+        Self { all, duty, ..Self::default() }
+    }
+
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
-        let shards = lock(&self.shards);
+        let (crew, shards) = (lock(&self.crew).clone(), lock(&self.shards));
+        let reports = shards.values().filter_map(|shard| shard.reported).chain(crew.turned);
         let mut feed_records = BTreeMap::new();
         for (at, shard) in shards.iter() {
             *feed_records.entry(at.account.clone()).or_default() += shard.open_records;
@@ -92,9 +128,13 @@ impl StatusBoard {
             delivered: lock(&self.delivered).clone(),
             feed_records,
             throttled: lock(&self.throttled).clone(),
-            ready: !shards.is_empty() && shards.values().all(|shard| shard.read_once),
+            ready: crew.was_ready,
+            daemon: crew.me,
+            shards: self.duty.held(Instant::now()),
+            spare: crew.complete && shards.is_empty(),
+            others: crew.others.into_iter().map(|member| (member.id, member.claims)).collect(),
             since_progress: lock(&self.progress).map(|at| at.elapsed()),
-            since_report: shards.values().filter_map(|shard| shard.reported).min().map(|at| at.elapsed()),
+            since_report: reports.min().map(|at| at.elapsed()),
         }
     }
 
@@ -105,7 +145,54 @@ impl StatusBoard {
 
     pub(super) fn report(&self, shard: AccountShard, progress: ShardProgress) {
         let progress = ShardProgress { reported: Some(Instant::now()), ..progress };
+        for (consumer, time) in progress.last_sync.iter().enumerate() {
+            if let Some(time) = time {
+                lock(&self.synced).entry(consumer).or_default().learn([&shard], *time);
+            }
+        }
         lock(&self.shards).insert(shard, progress);
+        self.note_readiness();
+    }
+
+    /// A shard is carried no more.
+    pub(super) fn dropped(&self, shard: &AccountShard) {
+        lock(&self.shards).remove(shard);
+    }
+
+    /// The keeper of the lease had its turn.
+    pub(super) fn turned(&self) {
+        lock(&self.crew).turned = Some(Instant::now());
+    }
+
+    /// Who is there beside this daemon, and whether it has all that is its part.
+    pub(super) fn joined(&self, me: &MemberId, complete: bool, others: Vec<Member>) {
+        let mut crew = lock(&self.crew);
+        (crew.me, crew.complete, crew.others) = (Some(me.clone()), complete, others);
+        drop(crew);
+        self.note_readiness();
+    }
+
+    /// What another daemon knows, or knew, of the link of a consumer.
+    pub(super) fn learn(&self, consumer: usize, read: &BTreeSet<AccountShard>, last_sync: Time) {
+        lock(&self.synced).entry(consumer).or_default().learn(read, last_sync);
+    }
+
+    fn note_readiness(&self) {
+        let mut crew = lock(&self.crew);
+        crew.was_ready |= crew.complete && lock(&self.shards).values().all(|shard| shard.read_once);
+    }
+
+    /// The shards that were read whole.
+    pub(super) fn read(&self) -> BTreeSet<AccountShard> {
+        let shards = lock(&self.shards);
+        shards.iter().filter(|(_, shard)| shard.read_once).map(|(at, _)| at.clone()).collect()
+    }
+
+    /// What the other daemons say of the link to a destination.
+    pub(super) fn of_others(&self, destination: &Region) -> Vec<LinkPart> {
+        let crew = lock(&self.crew);
+        let links = crew.others.iter().flat_map(|member| &member.links);
+        links.filter(|part| part.destination == *destination).cloned().collect()
     }
 
     /// Rows were settled at a destination: counted here and in the metrics.
@@ -135,27 +222,33 @@ impl StatusBoard {
 
     /// The hints of a consumer were counted.
     pub(super) fn hinted(&self, consumer: usize, waiting: Waiting) {
-        lock(&self.waiting).insert(consumer, waiting);
+        let mut all = lock(&self.waiting);
+        // What was there once stays there: another daemon's shards may be unknown for a while.
+        let before = all.get(&consumer).and_then(|before| before.last_sync);
+        all.insert(consumer, Waiting { last_sync: waiting.last_sync.max(before), ..waiting });
     }
 
-    /// Of a destination, in the feed and as hints: its Last Sync Time, its oldest waiting change, and how many rows wait. No
-    /// Last Sync Time before its hints were counted.
-    pub(super) fn of_destination(&self, consumer: usize) -> (Option<Time>, Option<Time>, u64) {
-        let (synced, oldest, rows) = self.of_ledgers(consumer);
+    /// The Last Sync Time of a destination, hints considered; none before they were counted. And what waits as hints.
+    pub(super) fn of_hints(&self, consumer: usize) -> (Option<Time>, Waiting) {
         let waiting = lock(&self.waiting).get(&consumer).copied().unwrap_or_default();
-        let last_sync = if planted(Bug::HintsNotCounted) { synced } else { waiting.last_sync };
-        let oldest = oldest.into_iter().chain(waiting.oldest).min();
-        (last_sync, oldest, rows as u64 + waiting.hints)
+        let last_sync = if planted(Bug::HintsNotCounted) { self.synced(consumer) } else { waiting.last_sync };
+        (last_sync, waiting)
     }
 
-    /// Over all shards: the Last Sync Time of a consumer, its oldest waiting change, and how many rows wait.
+    /// The Last Sync Time of a consumer over all shards of the region, whoever carries them; hints not considered.
+    pub(super) fn synced(&self, consumer: usize) -> Option<Time> {
+        let own = lock(&self.shards).keys().cloned().collect();
+        lock(&self.synced).get(&consumer)?.of_all(&self.all, &own)
+    }
+
+    /// Over the shards of this daemon that were read: the Last Sync Time of a consumer, its oldest waiting change, and how
+    /// many rows wait.
     pub(super) fn of_ledgers(&self, consumer: usize) -> (Option<Time>, Option<Time>, usize) {
         let shards = lock(&self.shards);
-        let last_sync: Option<Vec<Time>> =
-            shards.values().map(|shard| shard.last_sync.get(consumer).copied().flatten()).collect();
+        let last_sync = shards.values().filter_map(|shard| shard.last_sync.get(consumer).copied().flatten()).min();
         let oldest = shards.values().filter_map(|shard| shard.oldest_waiting.get(consumer).copied().flatten()).min();
         let rows = shards.values().filter_map(|shard| shard.waiting_rows.get(consumer)).sum();
-        (last_sync.and_then(|times| times.into_iter().min()), oldest, rows)
+        (last_sync, oldest, rows)
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::board::{ShardProgress, StatusBoard};
+use super::duty::Duty;
 use super::health::Backoff;
 use super::lane::{Basket, Report};
 use super::poll::{Activity, Pace};
@@ -50,6 +51,9 @@ pub(super) struct Carrier {
     pub max_open_records: usize,
     pub reports: mpsc::Receiver<Report>,
     pub activity: Arc<Activity>,
+    pub duty: Arc<Duty>,
+    /// When nobody else can have something of this shard under way any more; `None` once that is so.
+    pub alone_from: Option<Instant>,
     pub pace: Pace,
     pub backoff: Backoff,
     pub board: Arc<StatusBoard>,
@@ -105,12 +109,15 @@ impl Carrier {
             next_report: now,
         };
         let activity = self.activity.clone();
+        if self.alone_from.is_some() {
+            self.ledger.begin_shared();
+        }
         loop {
             let now = self.runtime.instant();
             let wake = self.start_what_is_due(&mut desk, now);
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.source.health.forget(self.shard),
                 Some(report) = self.reports.recv() => self.take_report(report),
                 Some(done) = desk.under_way.next() => self.take_done(&mut desk, done),
                 () = activity.woken(), if desk.pass.is_none() => desk.next_pass = desk.next_pass.min(self.runtime.instant()),
@@ -121,6 +128,17 @@ impl Carrier {
 
     /// Starts every request that is due, and says when to look here again.
     fn start_what_is_due(&mut self, desk: &mut Desk, now: Instant) -> Instant {
+        if now >= desk.next_report {
+            self.report();
+            desk.next_report = now + REPORT_EVERY;
+        }
+        // Whoever has taken this shard over counts on that nothing begins here.
+        if !self.duty.has_lease(now) {
+            return desk.next_report;
+        }
+        if self.alone_from.take_if(|from| now >= *from).is_some() {
+            self.ledger.begin_alone(now);
+        }
         if desk.pass.is_none() && now >= desk.next_pass {
             self.begin_pass(desk, now);
         }
@@ -138,10 +156,6 @@ impl Carrier {
         }
         if !desk.ending && now >= desk.next_end {
             self.end_records(desk);
-        }
-        if now >= desk.next_report {
-            self.report();
-            desk.next_report = now + REPORT_EVERY;
         }
         let mut wake = desk.next_report;
         if desk.pass.is_none() {

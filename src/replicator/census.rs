@@ -62,7 +62,7 @@ impl Census {
     }
 
     async fn count(&self) -> Result<(), StoreError> {
-        let synced: Vec<Option<Time>> = (0..self.backlogs.len()).map(|n| self.board.of_ledgers(n).0).collect();
+        let synced: Vec<Option<Time>> = (0..self.backlogs.len()).map(|n| self.board.synced(n)).collect();
         let mut counts: BTreeMap<String, Count> = BTreeMap::new();
         let mut query = Query { select: Some(vec!["Since".to_owned()]), ..Query::new(Scope::Table) };
         loop {

@@ -13,7 +13,7 @@ use super::applied_sender::AppliedSender;
 use super::backlog::Backlog;
 use super::health::Health;
 use super::single::Single;
-use super::tasks::Tasks;
+use super::tasks::Spawner;
 use super::tombstones::Tombstones;
 use crate::model::{Etag, Region, RowId, TableName, Version, WriterId};
 use crate::runtime::Runtime;
@@ -47,7 +47,7 @@ impl Destination {
         settings: &Settings,
         writer: WriterId,
         runtime: &Runtime,
-        tasks: &Tasks,
+        tasks: &Spawner,
     ) -> Arc<Self> {
         let applied = AppliedSender::start(local.region().clone(), store.clone(), writer, runtime.clone(), tasks);
         Arc::new(Self {

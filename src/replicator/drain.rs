@@ -18,13 +18,14 @@ use super::backlog::{Backlog, Kept};
 use super::board::StatusBoard;
 use super::create_missing;
 use super::deliver::Delivery;
+use super::duty::Duty;
 use super::health::Backoff;
 use super::item::Outcome;
 use super::quarantine::Quarantine;
 use super::ramp::Ramp;
 use super::source::Source;
 use crate::batch::Parcel;
-use crate::feed::{Malformed, Reason, Shard, decode_hint};
+use crate::feed::{AccountShard, Malformed, Reason, Shard, decode_hint};
 use crate::model::{Row, RowId, RowKey, SystemTable};
 use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
@@ -49,6 +50,8 @@ pub(super) struct Drain {
     pub source: Arc<Source>,
     pub backlog: Arc<Backlog>,
     pub quarantine: Arc<Quarantine>,
+    /// Only the hints of shards that this daemon carries are its to bring.
+    pub duty: Arc<Duty>,
     pub board: Arc<StatusBoard>,
     pub window: Duration,
     pub ramp: Ramp,
@@ -127,7 +130,8 @@ impl Drain {
             }
         }
         // Another one each time: a single row or partition in trouble says nothing of the rest.
-        let kept: Vec<Kept> = self.backlog.first().await?.iter().filter_map(|row| kept(row).ok()).collect();
+        let kept = self.backlog.first().await?.into_iter().filter_map(|row| kept(&row).ok());
+        let kept: Vec<Kept> = kept.filter(|kept| self.is_ours(kept)).collect();
         let Some(one) = (!kept.is_empty()).then(|| kept[turn % kept.len()].clone()) else { return Ok(()) };
         let looked = self.source.look(&[due(&one, 0)]).await?;
         for (_, outcome) in
@@ -146,6 +150,7 @@ impl Drain {
         loop {
             let page = self.backlog.page(continuation).await?;
             let mut hints = self.readable(page.rows).await?;
+            hints.retain(|kept| self.is_ours(kept));
             hints.sort_by_key(|kept| kept.hint.since);
             let mut rest = hints.as_slice();
             while !rest.is_empty() {
@@ -154,8 +159,9 @@ impl Drain {
                 }
                 let (batch, later) = rest.split_at(self.ramp.rows().min(rest.len()));
                 rest = later;
+                let batch: Vec<Kept> = batch.iter().filter(|kept| self.is_ours(kept)).cloned().collect();
                 let began = self.runtime.instant();
-                let brought = self.bring(batch).await?;
+                let brought = self.bring(&batch).await?;
                 ended += brought.ended;
                 self.pace(brought.failure, began).await;
             }
@@ -164,6 +170,13 @@ impl Drain {
                 return Ok(ended);
             }
         }
+    }
+
+    /// Whether the shard of a hint's row is one that this daemon carries now.
+    fn is_ours(&self, kept: &Kept) -> bool {
+        let RowId { table, partition, .. } = &kept.hint.id;
+        let account = self.source.region.holding(table, partition).account().clone();
+        self.duty.carries(&AccountShard { account, shard: Shard::of(table, partition) }, self.runtime.instant())
     }
 
     /// The hints among the rows; what is none goes to quarantine.

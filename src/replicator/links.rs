@@ -15,10 +15,11 @@ use tracing::debug;
 
 use super::board::StatusBoard;
 use super::destination::Destination;
+use super::duty::Duty;
 use crate::model::{PartitionKey, Region, SystemTable, Time};
 use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
-use crate::settle::LinkStatus;
+use crate::settle::{LinkPart, LinkStatus, Together};
 use crate::stores::{ErrorKind, Operation, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::metrics;
 
@@ -31,6 +32,8 @@ pub(super) struct Publisher {
     pub local: RegionStore,
     pub destinations: Vec<Arc<Destination>>,
     pub board: Arc<StatusBoard>,
+    /// Every daemon of the region knows the state of its links; the first of them publishes it.
+    pub duty: Arc<Duty>,
     pub publish_every: Duration,
     pub runtime: Runtime,
 }
@@ -48,7 +51,7 @@ impl Publisher {
             let now = self.runtime.instant();
             if now >= next_publication && publication.is_none() {
                 next_publication = now + self.publish_every;
-                publication = Some(self.publish(links).boxed());
+                publication = Some(self.publish(links, self.duty.is_first()).boxed());
             }
             let next = now + REFRESH_EVERY.min(self.publish_every);
             tokio::select! {
@@ -65,17 +68,18 @@ impl Publisher {
         let now = self.storage_now();
         let link = |(consumer, to): (usize, &Arc<Destination>)| {
             to.health.calm_down();
-            let (last_sync, oldest_waiting, rows) = self.board.of_destination(consumer);
-            let (state, last_error) = to.health.state();
+            let (last_sync, hints) = self.board.of_hints(consumer);
+            let all = Together::of(&part(&self.board, consumer, to), &self.board.of_others(to.region()));
+            let oldest_waiting = all.oldest_waiting.into_iter().chain(hints.oldest).min();
             LinkStatus {
                 source: self.local.region().clone(),
                 destination: to.region().clone(),
-                state,
+                state: all.state,
                 last_sync,
                 lag: oldest_waiting.map(|oldest| now.since(oldest)).unwrap_or_default(),
-                backlog_rows: rows,
+                backlog_rows: all.waiting_rows + hints.hints,
                 oldest_waiting,
-                last_error,
+                last_error: all.last_error,
                 published: self.runtime.now(),
             }
         };
@@ -109,16 +113,18 @@ impl Publisher {
     }
 
     /// Side by side, so that an end that hangs does not keep the others from being told. Each has until the next
-    /// publication is due.
-    async fn publish(&self, links: Vec<LinkStatus>) {
-        let here = links.iter().map(|link| async move {
-            if let Err(error) = self.tell(&self.local, link).await {
+    /// publication is due. A daemon that does not publish asks for what stands there: it hears the destination too.
+    async fn publish(&self, links: Vec<LinkStatus>, publishes: bool) {
+        let here = links.iter().filter(|_| publishes).map(|link| async move {
+            if let Err(error) = self.in_time(self.tell(&self.local, link)).await {
                 // The source's health says it louder; the next publication makes it good.
                 debug!(destination = %link.destination, %error, "link state was not published here");
             }
         });
         let there = links.iter().zip(&self.destinations).map(|(link, to)| async move {
-            match self.tell(&to.store, link).await {
+            let beat =
+                async { if publishes { self.tell(&to.store, link).await } else { self.ask(&to.store, link).await } };
+            match self.in_time(beat).await {
                 Ok(()) => to.health.heard(),
                 // It answers; its table is being created.
                 Err(error) if error.kind == ErrorKind::NoTable => to.health.heard(),
@@ -131,15 +137,27 @@ impl Publisher {
 
     async fn tell(&self, end: &RegionStore, link: &LinkStatus) -> Result<(), StoreError> {
         let row = Operation::InsertOrReplace(link.encode());
-        let control = SystemTable::Control.name();
-        match timeout(self.publish_every, end.home().write(&control, &row)).await {
-            Ok(written) => written.map(|_| ()),
-            Err(_) => {
-                let within = self.publish_every;
-                Err(StoreError::new(ErrorKind::Unreachable, format!("no answer within {within:?}")))
-            }
-        }
+        end.home().write(&SystemTable::Control.name(), &row).await.map(drop)
     }
+
+    async fn ask(&self, end: &RegionStore, link: &LinkStatus) -> Result<(), StoreError> {
+        let row = link.encode();
+        end.home().get(&SystemTable::Control.name(), row.partition(), row.row()).await.map(drop)
+    }
+
+    async fn in_time(&self, request: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+        let within = self.publish_every;
+        let late = |_| StoreError::new(ErrorKind::Unreachable, format!("no answer within {within:?}"));
+        timeout(within, request).await.map_err(late)?
+    }
+}
+
+/// A link as far as the shards of this daemon go.
+pub(super) fn part(board: &StatusBoard, consumer: usize, to: &Destination) -> LinkPart {
+    let (last_sync, oldest_waiting, rows) = board.of_ledgers(consumer);
+    let (state, last_error) = to.health.state();
+    let (destination, waiting_rows) = (to.region().clone(), rows as u64);
+    LinkPart { destination, last_sync, oldest_waiting, waiting_rows, state, last_error }
 }
 
 async fn through(publication: &mut Option<BoxFuture<'_, ()>>) {

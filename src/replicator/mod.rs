@@ -9,6 +9,9 @@
 //! A destination that takes nothing for a while is parked: its lanes put hints into the [`backlog`], one per row, which
 //! counts as delivered for the records, and its [`drain`] brings it what the hints name when it is back. The [`census`] counts them.
 //!
+//! Several daemons of a region share its shards by [leases](crate::topology::Tenancy): the keeper of this daemon's lease starts
+//! carriers and lanes for the shards that it takes, and ends them before it gives a shard up.
+//!
 //! Beside the line run the readers of the applied log (what came in, for the cache), of the queue form, the publisher of
 //! link state and the sweep of the quarantine.
 
@@ -23,12 +26,14 @@ mod deliver;
 mod destination;
 mod disagree;
 mod drain;
+mod duty;
 mod flag;
 mod gather;
 mod health;
 mod item;
 mod journal;
 mod lane;
+mod leases;
 mod links;
 mod look;
 mod poll;
@@ -53,6 +58,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use self::assembly::Assembly;
+use self::duty::Duty;
+use self::leases::Leases;
 use self::tasks::Tasks;
 
 pub use self::board::{Delivered, Snapshot, StatusBoard};
@@ -70,6 +77,8 @@ use crate::stores::{RegionStore, StoreError};
 pub struct Replicator {
     setup: Setup,
     board: Arc<StatusBoard>,
+    duty: Arc<Duty>,
+    shards: Vec<AccountShard>,
     roll: Arc<Roll>,
 }
 
@@ -92,7 +101,10 @@ pub async fn create_missing(region: &RegionStore) -> Result<(), StoreError> {
 impl Replicator {
     /// A line that has not started. The system tables of its own region are expected to be there.
     pub fn new(setup: Setup) -> Self {
-        Self { setup, board: Arc::default(), roll: Arc::default() }
+        let shards = AccountShard::all(setup.local.accounts().iter().map(|account| account.tables.account()));
+        let duty = Arc::<Duty>::default();
+        let board = Arc::new(StatusBoard::new(shards.clone(), duty.clone()));
+        Self { setup, board, duty, shards, roll: Arc::default() }
     }
 
     /// What the line tells of itself, now and while it runs.
@@ -111,13 +123,11 @@ impl Replicator {
     /// [`ReplicatorError`] where a task ended or panicked; the others were stopped then.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ReplicatorError> {
         let tasks = Tasks::new(stop.child_token(), self.roll);
-        let accounts: Vec<_> = self.setup.local.accounts().iter().map(|account| account.tables.account()).collect();
-        let shards = AccountShard::all(accounts);
-        let assembly = Assembly::new(self.setup, self.board, tasks.clone());
-        for shard in &shards {
-            drop(assembly.start_shard(shard));
-        }
+        let assembly = Assembly::new(self.setup, self.board.clone(), self.duty.clone(), tasks.spawner().clone());
         assembly.start_the_rest();
+        let leases = Box::new(Leases::new(assembly, self.shards, self.duty, self.board));
+        let spawner = tasks.spawner();
+        spawner.spawn(LineTask::Leases, "this daemon", leases.run(spawner.stop.clone()));
         tasks.join().await
     }
 }

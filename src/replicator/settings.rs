@@ -37,6 +37,8 @@ pub struct Settings {
     /// Most tombstones of a shard that one range read takes in, up to 1,000; a shard with more is read by point or by
     /// partition.
     pub tombstone_scan: u16,
+    /// How long a daemon counts as there after it was heard of last.
+    pub lease: Duration,
     /// How often link state is published.
     pub publish_every: Duration,
     /// How often quarantine is counted and versions from the future are tried again.
@@ -64,6 +66,7 @@ impl Default for Settings {
             batch: Limits { rows: 500, bytes: 4 * 1_024 * 1_024 },
             body_budget: 16 * 1_024 * 1_024,
             tombstone_scan: 1_000,
+            lease: Duration::from_secs(8),
             publish_every: Duration::from_secs(5),
             sweep_every: Duration::from_secs(30),
             park_after: Duration::from_secs(10),

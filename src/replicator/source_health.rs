@@ -51,6 +51,11 @@ impl SourceHealth {
         }
     }
 
+    /// A shard is carried here no more: whatever failed for it says nothing of the account any longer.
+    pub fn forget(&self, shard: Shard) {
+        self.lock().retain(|(of, _)| *of != shard);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<(Shard, Work)>> {
         self.failing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::closed_list;
 use crate::telemetry::log::panic_text;
@@ -22,6 +23,7 @@ closed_list! {
         Drain = "drain", "brings a destination what its hints name", "none";
         Census = "census", "counts hints", "none";
         Publisher = "publisher", "publishes the state of links", "none";
+        Leases = "leases", "keeps this daemon's lease, and starts and ends its shards", "none";
         Sweep = "sweep", "counts what is in quarantine and tries it again", "none";
     }
 }
@@ -76,10 +78,17 @@ impl Roll {
     }
 }
 
-/// Starts the tasks of a line, at any time, and waits for all of them.
-#[derive(Debug, Clone)]
+/// The tasks of a line. Who drops it ends them.
+#[derive(Debug)]
 pub(super) struct Tasks {
     set: Arc<Mutex<JoinSet<()>>>,
+    spawner: Spawner,
+}
+
+/// Starts tasks of a line, at any time. A task may hold one: it keeps no task alive.
+#[derive(Debug, Clone)]
+pub(super) struct Spawner {
+    set: Weak<Mutex<JoinSet<()>>>,
     roll: Arc<Roll>,
     /// What every task listens to that belongs to no group.
     pub stop: CancellationToken,
@@ -88,36 +97,20 @@ pub(super) struct Tasks {
 /// Tasks that are stopped together while the others go on.
 #[derive(Debug)]
 pub(super) struct Group {
-    tasks: Tasks,
+    spawner: Spawner,
     pub stop: CancellationToken,
+    tracker: TaskTracker,
 }
 
 impl Tasks {
     pub fn new(stop: CancellationToken, roll: Arc<Roll>) -> Self {
-        Self { set: Arc::default(), roll, stop }
+        let set = Arc::default();
+        Self { spawner: Spawner { set: Arc::downgrade(&set), roll, stop }, set }
     }
 
-    /// Starts a task that ends only when all are stopped.
-    pub fn spawn(&self, kind: LineTask, on: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
-        self.start(kind, on.into(), self.stop.clone(), task);
-    }
-
-    /// A group without tasks yet.
-    pub fn group(&self) -> Group {
-        Group { tasks: self.clone(), stop: self.stop.child_token() }
-    }
-
-    fn start(
-        &self,
-        kind: LineTask,
-        on: String,
-        stop: CancellationToken,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
-        // On the roll before anybody can see its end, which takes the lock of the set.
-        let mut set = lock(&self.set);
-        let id = set.spawn(task).id();
-        lock(&self.roll.0).push((id, Name { kind, on }, stop));
+    /// What starts its tasks.
+    pub fn spawner(&self) -> &Spawner {
+        &self.spawner
     }
 
     /// Waits until all have ended. One that ends unasked stops the others: a line with a part missing is not a line.
@@ -125,7 +118,7 @@ impl Tasks {
         let mut outcome = Ok(());
         while let Some(ended) = poll_fn(|context| lock(&self.set).poll_join_next_with_id(context)).await {
             let Some(error) = self.judge(ended) else { continue };
-            self.stop.cancel();
+            self.spawner.stop.cancel();
             if outcome.is_ok() {
                 outcome = Err(error);
             }
@@ -136,7 +129,7 @@ impl Tasks {
     /// What was wrong with the end of a task, if anything was.
     fn judge(&self, ended: Result<(Id, ()), JoinError>) -> Option<ReplicatorError> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
-        let (name, asked) = self.roll.strike(id)?;
+        let (name, asked) = self.spawner.roll.strike(id)?;
         let how = match ended {
             Ok(_) if asked => return None,
             Ok(_) => "ended early".to_owned(),
@@ -147,10 +140,43 @@ impl Tasks {
     }
 }
 
+impl Spawner {
+    /// Starts a task that ends only when all are stopped.
+    pub fn spawn(&self, kind: LineTask, on: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
+        self.start(kind, on.into(), self.stop.clone(), task);
+    }
+
+    /// A group without tasks yet.
+    pub fn group(&self) -> Group {
+        Group { spawner: self.clone(), stop: self.stop.child_token(), tracker: TaskTracker::new() }
+    }
+
+    fn start(
+        &self,
+        kind: LineTask,
+        on: String,
+        stop: CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        // On the roll before anybody can see its end, which takes the lock of the set.
+        let Some(set) = self.set.upgrade() else { return };
+        let mut set = lock(&set);
+        let id = set.spawn(task).id();
+        lock(&self.roll.0).push((id, Name { kind, on }, stop));
+    }
+}
+
 impl Group {
     /// Starts a task that ends only when the group is stopped, or all are.
     pub fn spawn(&self, kind: LineTask, on: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.start(kind, on.into(), self.stop.clone(), task);
+        self.spawner.start(kind, on.into(), self.stop.clone(), self.tracker.track_future(task));
+    }
+
+    /// Stops its tasks; returns once all have ended.
+    pub async fn end(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
     }
 }
 
@@ -166,27 +192,27 @@ mod tests {
         let (stop, roll) = (CancellationToken::new(), Arc::<Roll>::default());
         let tasks = Tasks::new(stop.clone(), roll.clone());
         let asked = stop.clone();
-        tasks.spawn(LineTask::Sweep, "the quarantine", async move { asked.cancelled().await });
+        tasks.spawner().spawn(LineTask::Sweep, "the quarantine", async move { asked.cancelled().await });
         (tasks, stop, roll)
     }
 
     #[tokio::test]
     async fn a_task_that_panics_or_ends_early_ends_the_line_by_its_name() {
         let (tasks, _, _) = tasks();
-        let group = tasks.group();
+        let group = tasks.spawner().group();
         group.spawn(LineTask::Carrier, "shard one/0a", async { panic!("no more rows") });
         let error = tasks.join().await.unwrap_err();
         assert_eq!(error.to_string(), "the task carrier of shard one/0a panicked: no more rows");
 
         let (tasks, _, _) = self::tasks();
-        tasks.spawn(LineTask::Census, "hints", async {});
+        tasks.spawner().spawn(LineTask::Census, "hints", async {});
         assert_eq!(tasks.join().await.unwrap_err().to_string(), "the task census of hints ended early");
     }
 
     #[tokio::test]
     async fn a_group_ends_alone_and_what_joins_later_is_awaited_too() {
         let (tasks, stop, roll) = tasks();
-        let (group, later) = (tasks.group(), tasks.clone());
+        let (group, later) = (tasks.spawner().group(), tasks.spawner().clone());
         let asked = group.stop.clone();
         group.spawn(LineTask::Lane, "shard one/0a", async move { asked.cancelled().await });
         let joined = tasks.join();
@@ -194,7 +220,7 @@ mod tests {
         tokio::select! {
             biased;
             early = joined.as_mut() => panic!("{early:?}"),
-            () = async { group.stop.cancel(); tokio::task::yield_now().await } => {}
+            () = group.end() => {}
         }
         let again = later.group();
         let asked = again.stop.clone();

@@ -78,6 +78,10 @@ pub struct Offer {
 /// before a higher version of one of its rows. A delete always waits for its window, which is half as long again: an
 /// absent row carries no version, so no look can tell a delete that was carried out from one under way that has yet to
 /// remove the next put.
+///
+/// A shard that another daemon carried within the last window is not carried alone. That daemon may have something under way
+/// that it saw before, and that would land on what was delivered here after the record of it has ended. Until it no longer
+/// can, no record ends because exactly its version was seen, and what a settled look finds is delivered anew.
 #[derive(Debug)]
 pub struct Ledger {
     rules: SettleRules,
@@ -89,6 +93,7 @@ pub struct Ledger {
     ended: BTreeSet<RowKey>,
     pass: u64,
     looks: u64,
+    alone: bool,
     pass_began: Option<Time>,
     read_through: Option<Time>,
 }
@@ -106,9 +111,22 @@ impl Ledger {
             ended: BTreeSet::new(),
             pass: 0,
             looks: 0,
+            alone: true,
             pass_began: None,
             read_through: None,
         }
+    }
+
+    /// From now on another daemon may have something of these rows under way.
+    pub fn begin_shared(&mut self) {
+        self.alone = false;
+    }
+
+    /// From now on nobody else has. What was delivered before may have been overtaken, so it counts no more.
+    pub fn begin_alone(&mut self, now: Instant) {
+        self.alone = true;
+        let rows: Vec<RowId> = self.rows.keys().cloned().collect();
+        rows.iter().for_each(|row| self.begin_anew(row, now));
     }
 
     /// How many records are open.
@@ -280,7 +298,7 @@ impl Ledger {
     fn take_in(&mut self, mut looked: Looked) -> Option<Offer> {
         self.deepen(&mut looked);
         let open = self.rows.get_mut(&looked.row)?;
-        let sig = Sig::of(&looked.finding);
+        let (sig, alone) = (Sig::of(&looked.finding), self.alone);
         let (mut tell, mut anew) = (false, false);
         for (version, key) in &open.records {
             let Some(record) = self.records.get_mut(key) else { continue };
@@ -291,8 +309,8 @@ impl Ledger {
             let settled = looked.began_storage.is_some_and(|began| began >= end);
             let says = meaning(version, part.delete, &looked.finding);
             // A delete that was late may have removed what another daemon brought there after our delivery.
-            anew |= part.delete && settled && part.settled.is_none();
-            part.note(looked.look, says, settled);
+            anew |= (part.delete || !alone) && settled && part.settled.is_none();
+            part.note(looked.look, says, settled, alone);
             tell |= settled || says != Meaning::NotYet;
         }
         open.latest = Some((looked.look, sig.clone()));

@@ -105,8 +105,9 @@ impl Part {
         self.has_it.contains(consumer)
     }
 
-    /// Notes what a look says.
-    pub fn note(&mut self, look: u64, says: Meaning, settled: bool) {
+    /// Notes what a look says. Where another daemon may have something of this row under way (`alone` is not so), that it
+    /// saw exactly the announced version ends nothing.
+    pub fn note(&mut self, look: u64, says: Meaning, settled: bool, alone: bool) {
         if says != Meaning::NotYet {
             self.seen.get_or_insert(look);
         }
@@ -119,6 +120,7 @@ impl Part {
             Meaning::Superseded => planted(Bug::SupersededIsWritten),
             Meaning::NotYet => planted(Bug::EndEarly),
         };
+        let exact = exact && (alone || planted(Bug::ExactThoughShared));
         self.exact = match (exact, self.exact) {
             (true, Some((first, _))) if self.run_is_open => Some((first, look)),
             (true, _) => Some((look, look)),

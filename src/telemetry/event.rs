@@ -29,6 +29,15 @@ closed_list! {
         TableCreated = "table-created",
             "a table that was missing was created",
             "none";
+        ShardsMoved = "shards-moved",
+            "this daemon carries other shards than before, since another one of its region came or went",
+            "none";
+        LeaseLost = "lease-lost",
+            "this daemon's lease could not be renewed in time, or somebody removed its row; it carries nothing until it has one again",
+            "check the region's first account, which holds RelayControl; other daemons of the region carry its shards meanwhile";
+        LeaseHeld = "lease-held",
+            "the lease is renewed again after it was lost",
+            "none";
         LinkBackingOff = "link-backing-off",
             "a destination fails or asks for less; its changes are tried again",
             "if it stays, check the destination's health, credentials and firewall";

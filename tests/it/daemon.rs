@@ -22,7 +22,7 @@ use crate::support::relay::{Config, Daemon, region};
 const WINDOW: Duration = Duration::from_secs(2);
 const REPLICATION: &str = "[replication]\nsettle_window = \"2s\"\nmax_clock_skew = \"2s\"\n";
 
-fn orders() -> TableName {
+pub(super) fn orders() -> TableName {
     TableName::new("orders").unwrap()
 }
 
@@ -39,7 +39,7 @@ fn writer(tables: &Arc<AzureTables>) -> Writer {
 }
 
 /// Every row of a table; none where there is no table.
-async fn rows(tables: &AzureTables, table: &TableName) -> Vec<Row> {
+pub(super) async fn rows(tables: &AzureTables, table: &TableName) -> Vec<Row> {
     let mut query = Query::new(Scope::Table);
     let mut rows = Vec::new();
     loop {
@@ -60,15 +60,15 @@ fn open_records(feed: &[Row]) -> usize {
 }
 
 /// Two regions in one Azurite, west with a writer.
-struct Regions {
-    west: Arc<AzureTables>,
-    north: Arc<AzureTables>,
-    config: Config,
-    writer: Writer,
+pub(super) struct Regions {
+    pub west: Arc<AzureTables>,
+    pub north: Arc<AzureTables>,
+    pub config: Config,
+    pub writer: Writer,
 }
 
 impl Regions {
-    async fn new(more: &str) -> Self {
+    pub(super) async fn new(more: &str) -> Self {
         let (west, north) = (Azurite::shared().account(), Azurite::shared().account());
         let regions = [("west", &west), ("north", &north)]
             .map(|(name, account)| region(name, "writer", &account.connection_string()));
@@ -80,13 +80,13 @@ impl Regions {
     }
 
     /// With a feed, so that a writer need not wait for the daemon.
-    async fn prepared(self) -> Self {
+    pub(super) async fn prepared(self) -> Self {
         self.west.create_table(&SystemTable::Feed.name()).await.unwrap();
         self
     }
 }
 
-async fn get(daemon: &Daemon, path: &str) -> (u16, String) {
+pub(super) async fn get(daemon: &Daemon, path: &str) -> (u16, String) {
     let reply = reqwest::get(format!("{}{path}", daemon.url)).await.expect("the endpoint is up");
     (reply.status().as_u16(), reply.text().await.expect("a reply has a body"))
 }

@@ -1,8 +1,10 @@
-//! deploy/compose.yaml and deploy/config.toml belong together. That each is well-formed is checked by linters.
+//! What lies in deploy/ belongs together and fits the program. That each file is well-formed is checked by linters.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+
+use tablerelay::daemon::SHUTDOWN_DEADLINE;
 
 use crate::support::relay::Config;
 
@@ -57,6 +59,42 @@ fn every_region_reaches_the_azurite_and_the_redis_of_its_name() {
         assert!(account.contains(&format!("TableEndpoint=http://azurite-{region}:10002/")), "{account}");
         assert!(account.contains(&format!("QueueEndpoint=http://azurite-{region}:10001/")), "{account}");
         assert!(config.contains(&format!("url = \"redis://redis-{region}:6379/0\"")), "no Redis of {region}");
+    }
+}
+
+/// The scalar of a key that stands once in a document.
+fn scalar<'a>(yaml: &'a str, key: &str) -> &'a str {
+    let lines: Vec<_> = yaml.lines().filter_map(|line| line.trim().strip_prefix(&format!("{key}: "))).collect();
+    assert_eq!(lines.len(), 1, "{key} should stand once: {lines:?}");
+    lines[0]
+}
+
+#[test]
+fn kubernetes_runs_two_daemons_of_a_region_that_keep_nothing_and_may_end_in_time() {
+    let (manifest, config) = (text("kubernetes.yaml"), text("config.toml"));
+    let (deployment, budget) = manifest.split_once("\n---\n").expect("a deployment and a disruption budget");
+    assert_eq!((scalar(deployment, "kind"), scalar(budget, "kind")), ("Deployment", "PodDisruptionBudget"));
+    assert_eq!((scalar(deployment, "replicas"), scalar(budget, "minAvailable")), ("2", "1"));
+    let args = scalar(deployment, "args").trim_matches(['[', ']']);
+    let region = args.split(", ").skip_while(|word| *word != "--region").nth(1).expect("a region");
+    assert!(args.starts_with("run, ") && config.contains(&format!("[region.{region}]")), "{args}");
+    // The names go by the region, and the selectors by the labels.
+    for part in [deployment, budget] {
+        let apps: Vec<_> = part.lines().filter_map(|line| line.trim().strip_prefix("app: ")).collect();
+        assert!(!apps.is_empty() && apps.iter().all(|app| *app == format!("tablerelay-{region}")), "{apps:?}");
+    }
+    let grace: u64 = scalar(deployment, "terminationGracePeriodSeconds").parse().expect("seconds");
+    assert!(grace >= SHUTDOWN_DEADLINE.as_secs() + 5, "{grace} s");
+    assert_eq!(scalar(deployment, "maxUnavailable"), "0");
+    for kept in ["StatefulSet", "persistentVolumeClaim", "volumeClaimTemplates", "sessionAffinity", "hostPath"] {
+        assert!(!manifest.contains(kept), "{kept}: a daemon keeps nothing");
+    }
+    for path in ["path: /livez", "path: /readyz", "value: 0.0.0.0:9464", "containerPort: 9464"] {
+        assert!(deployment.contains(path), "{path}");
+    }
+    // Every variable that the configuration needs comes from the secret that the comment creates.
+    for variable in config.split("${").skip(1).filter_map(|rest| rest.split('}').next()) {
+        assert!(deployment.contains(&format!("--from-literal={variable}=")), "{variable} is in no secret");
     }
 }
 

@@ -22,5 +22,6 @@ mod poison;
 mod redis;
 mod rest;
 mod three_regions;
+mod two_daemons;
 mod vectors;
 mod writers;

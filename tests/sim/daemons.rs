@@ -1,5 +1,6 @@
 //! The daemons of a world: the tasks of the program, on lines of their own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tablerelay::cache::KeyTemplate;
@@ -30,6 +31,8 @@ pub struct Fleet {
     started: usize,
     /// Until when somebody stalls.
     pub stalled_until: Option<tokio::time::Instant>,
+    /// Until when the rows of a region's daemons say less than is so.
+    pub stolen: BTreeMap<usize, tokio::time::Instant>,
     stopping: Vec<(Arc<str>, JoinHandle<Result<(), DaemonError>>)>,
 }
 

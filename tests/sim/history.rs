@@ -8,7 +8,7 @@ use crate::chronicle::Chronicle;
 use crate::crowd::Crowd;
 use crate::daemons::Fleet;
 use crate::kinds::{Counts, Kind};
-use crate::oracle::{Broken, Watch, end};
+use crate::oracle::{Broken, Watch, end, shards_are_shared};
 use crate::troubles;
 use crate::world::World;
 
@@ -57,7 +57,7 @@ async fn live(seed: u64) -> Ended {
     let mut fleet = Fleet::default();
     for region in 0..world.places.len() {
         fleet.start(&world, region);
-        if world.shape.pairs && world.dice.chance(400) {
+        if world.dice.chance(world.shape.pairs) {
             world.chronicle.count(Kind::TwoDaemons);
             fleet.start(&world, region);
         }
@@ -125,6 +125,10 @@ async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut 
     let mut quiet = 0;
     loop {
         watch.step(world, fleet)?;
+        let shared = since.elapsed() > Duration::from_secs(5) + world.shape.lease * 3;
+        if shared {
+            shards_are_shared(world, fleet)?;
+        }
         let left: Vec<String> = (0..world.places.len()).flat_map(|region| world.left(region)).collect();
         // A version from the future comes out of quarantine later, so quiet has to last a while.
         let waiting = (0..world.places.len()).any(|region| {
@@ -133,7 +137,7 @@ async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut 
         });
         quiet = if left.is_empty() && !waiting { quiet + 1 } else { 0 };
         let took = since.elapsed();
-        if quiet >= QUIET {
+        if quiet >= QUIET && shared {
             return Ok(took);
         }
         if took > patience(world) {

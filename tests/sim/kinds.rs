@@ -50,6 +50,8 @@ kinds! {
     DaemonStopped = "daemon asked to end and restarted";
     TwoDaemons = "two daemons on one feed";
     StaleDaemon = "stale daemon that comes back after minutes";
+    LeaseStuck = "lease that cannot be renewed";
+    LeaseStolen = "lease removed by a stranger";
     DaemonClock = "daemon's clock stepped";
     // Writers.
     WriterSkew = "writer's clock wrong";

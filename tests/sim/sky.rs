@@ -44,7 +44,12 @@ impl Storm {
         self.per_mille == 1_000 && matches!(self.kind, Kind::CutOneWay | Kind::CutBothWays | Kind::RegionDown)
     }
 
-    fn hits(&self, line: &Line) -> bool {
+    fn hits(&self, line: &Line, request: &Request<'_>) -> bool {
+        // Only what keeps the lease is hit: its row is not written.
+        (self.kind != Kind::LeaseStuck || is_lease(request)) && self.falls_on(line)
+    }
+
+    fn falls_on(&self, line: &Line) -> bool {
         let cache = matches!(self.kind, Kind::CacheCut | Kind::CacheReplyLost | Kind::CacheLate | Kind::CacheRestarted);
         line.cache == cache
             && self.who.as_ref().is_none_or(|who| line.who.starts_with(&**who))
@@ -52,6 +57,13 @@ impl Storm {
             && self.to.is_none_or(|to| line.to == to)
             && self.account.is_none_or(|account| line.account == account)
     }
+}
+
+/// Whether a request renews a lease.
+fn is_lease(request: &Request<'_>) -> bool {
+    request.kind == RequestKind::Write
+        && request.table.is_some_and(|table| table.as_str() == "RelayControl")
+        && request.partition.is_some_and(|partition| partition.as_str() == "daemon")
 }
 
 /// Shared by all lines of a world.
@@ -84,7 +96,7 @@ impl Sky {
         let line = Line { who: who.clone(), from, to, account: 0, cache: false };
         let (now, key) = (Instant::now(), (who.clone(), to));
         let storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = storms.iter().filter(|(_, storm)| storm.cuts() && storm.hits(&line) && storm.until > now);
+        let over = storms.iter().filter(|(_, storm)| storm.cuts() && storm.falls_on(&line) && storm.until > now);
         let since = over.map(|(since, _)| *since).min()?;
         // Other weather may go before the cut, and let something through.
         let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
@@ -106,7 +118,7 @@ impl Sky {
         let hit = {
             let mut storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
             storms.retain(|(_, storm)| storm.until > now);
-            let mut hits = storms.iter().map(|(_, storm)| storm).filter(|storm| storm.hits(line));
+            let mut hits = storms.iter().map(|(_, storm)| storm).filter(|storm| storm.hits(line, request));
             let one = hits.clone().find(|storm| storm.kind.is_throttling());
             one.or_else(|| hits.find(|storm| self.dice.chance(storm.per_mille))).cloned()
         };
@@ -174,6 +186,7 @@ impl Sky {
             | Kind::CutOneWay
             | Kind::CutBothWays
             | Kind::RegionDown
+            | Kind::LeaseStuck
             | Kind::CacheCut
             | Kind::CacheRestarted => Fault::lost_request(),
             Kind::ReplyLost | Kind::CacheReplyLost => Fault::lost_reply(),

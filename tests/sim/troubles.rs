@@ -22,6 +22,7 @@ pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushed: &mut [bool
         Kind::DaemonKilled | Kind::DaemonStopped => replace(world, fleet, kind),
         Kind::TwoDaemons => two(world, fleet, region),
         Kind::StaleDaemon => stale(world, fleet),
+        Kind::LeaseStolen => steal(world, fleet, region),
         Kind::DaemonClock => {
             let daemon = &fleet.daemons[world.dice.below(fleet.daemons.len())];
             let ticks = world.dice.skew(Duration::from_secs(300));
@@ -95,6 +96,10 @@ fn storm(world: &World, fleet: &Fleet, kind: Kind, region: usize) {
         }
         Kind::RegionDown => (None, Some(region), 1_000, world.shape.lasting(window * 4)),
         Kind::StoreFrozen => (None, Some(region), 1_000, world.shape.lasting(window / 4)),
+        Kind::LeaseStuck => {
+            let who = fleet.daemons[world.dice.below(fleet.daemons.len())].who.clone();
+            return add(world, kind, Some(who), None, None, 1_000, world.shape.lease * 3);
+        }
         Kind::CacheCut | Kind::CacheRestarted => (None, Some(region), 1_000, window),
         Kind::CacheReplyLost | Kind::CacheLate => (None, Some(region), 400, window),
         _ => return,
@@ -164,6 +169,14 @@ fn two(world: &World, fleet: &mut Fleet, region: usize) {
         world.chronicle.fault(Kind::TwoDaemons, world.places[region].name.as_str());
         fleet.start(world, region);
     }
+}
+
+/// Somebody who knows no better removes the rows of a region's daemons.
+fn steal(world: &World, fleet: &mut Fleet, region: usize) {
+    world.chronicle.fault(Kind::LeaseStolen, world.places[region].name.as_str());
+    world.steal_leases(region);
+    // Whoever begins now knows nothing of whose rows they were, until those have noticed.
+    fleet.stolen.insert(region, world.runtime.instant() + world.shape.lease);
 }
 
 /// A daemon stalls for minutes, and somebody starts another one meanwhile.

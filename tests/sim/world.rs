@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tablerelay::cache::CacheMode;
 use tablerelay::model::{AccountName, Region, Row, RowId, RowKey, SystemTable, TableName, Time};
 use tablerelay::replicator::{Settings, create_missing};
@@ -11,7 +12,8 @@ use tablerelay::resolve::Freshness;
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::memory::{Faults, MemoryCache, MemoryTables};
 use tablerelay::stores::{
-    Account, Metered, MeteredQueue, Queue, RegionStore, Retrying, Tables, Throttled, ThrottledQueue,
+    Account, Condition, Metered, MeteredQueue, Operation, Queue, RegionStore, Retrying, Tables, Throttled,
+    ThrottledQueue,
 };
 
 use crate::chronicle::Chronicle;
@@ -63,6 +65,7 @@ impl World {
             max_open_records: shape.max_open_records,
             backoff_last: shape.backoff,
             park_after: shape.park_after,
+            lease: shape.lease,
             tombstone_scan: dice.pick(&[1, 3, 1_000]),
             ..Settings::default()
         };
@@ -152,6 +155,18 @@ impl World {
     pub fn system(&self, region: usize, table: SystemTable) -> Vec<Row> {
         let name = table.name();
         self.places[region].accounts.iter().flat_map(|store| store.snapshot(&name)).collect()
+    }
+
+    /// The rows by which the daemons of a region keep their leases are deleted.
+    pub fn steal_leases(&self, region: usize) {
+        let (home, table) = (&self.places[region].accounts[0], SystemTable::Control.name());
+        for row in home.snapshot(&table).into_iter().filter(|row| row.body.partition().as_str() == "daemon") {
+            let (partition, row) = (row.body.partition().clone(), row.body.row().clone());
+            let delete = Operation::Delete { partition, row, condition: Condition::Present };
+            // Without faults the store answers at once.
+            let deleted = home.write(&table, &delete).now_or_never();
+            assert!(matches!(deleted, Some(Ok(_))), "{deleted:?}");
+        }
     }
 
     /// Records, hints and messages that are left in a region.

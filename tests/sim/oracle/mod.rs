@@ -51,6 +51,7 @@ impl Watch {
         self.caches_never_go_back(world)?;
         last_sync_times_are_true(world, fleet)?;
         silence_is_told(world, fleet)?;
+        no_shard_has_two_carriers(fleet)?;
         backlogs_are_bounded(world)?;
         memory_is_bounded(world, fleet)
     }
@@ -114,6 +115,37 @@ fn silence_is_told(world: &World, fleet: &Fleet) -> Result<(), Broken> {
                     format!("{} has not reached {} for {silent:?}, and says it flows", daemon.who, link.destination);
                 return Err(Broken::new("an unreachable region is told, idle or not", None, text));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Of the daemons of a region, one at most carries a shard with a lease; but where a stranger removed a row.
+fn no_shard_has_two_carriers(fleet: &Fleet) -> Result<(), Broken> {
+    let mut carriers = BTreeMap::new();
+    let now = tokio::time::Instant::now();
+    let known = |region| fleet.stolen.get(&region).is_none_or(|until| now > *until);
+    for daemon in fleet.daemons.iter().filter(|daemon| known(daemon.region)) {
+        for shard in daemon.board.snapshot().shards {
+            if let Some(other) = carriers.insert((daemon.region, shard.clone()), &daemon.who) {
+                let text = format!("{other} and {} carry {shard}", daemon.who);
+                return Err(Broken::new("a shard has one carrier at most", None, text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Once nothing goes wrong any more: every shard is carried, and as evenly as can be.
+pub fn shards_are_shared(world: &World, fleet: &Fleet) -> Result<(), Broken> {
+    for (region, place) in world.places.iter().enumerate() {
+        let daemons = fleet.daemons.iter().filter(|daemon| daemon.region == region);
+        let counts: Vec<usize> = daemons.map(|daemon| daemon.board.snapshot().shards.len()).collect();
+        let (most, least) = (counts.iter().max(), counts.iter().min());
+        let all = 16 * place.accounts.len();
+        if counts.iter().sum::<usize>() != all || most > least.map(|least| least + 1).as_ref() {
+            let text = format!("the daemons of {} carry {counts:?} of {all} shards", place.name);
+            return Err(Broken::new("every shard is carried, and evenly", None, text));
         }
     }
     Ok(())

@@ -64,6 +64,7 @@ fn a_small_file_has_every_default() {
     batch_rows = 500
     tombstone_scan = 1000
     park_after = "10s"
+    lease = "8s"
 
     [http]
     connect_timeout = "5s"

@@ -67,8 +67,8 @@ impl Assembly {
             let others = destinations.iter().map(|region| single(&setup, region)).collect();
             CacheLane::new(single(&setup, local), others, cache, settings.max_clock_skew)
         });
-        let quarantine =
-            Arc::new(Quarantine { store: local.clone(), others: destinations.clone(), runtime: runtime.clone() });
+        let others = destinations.clone();
+        let quarantine = Arc::new(Quarantine { store: local.clone(), others, runtime: runtime.clone() });
         let to = |store: &RegionStore| Destination::new(local, store.clone(), settings, writer, runtime, &tasks);
         let destinations = destinations.iter().map(to).collect();
         let origin = |account: &Account| {
@@ -92,6 +92,15 @@ impl Assembly {
     pub fn parts(&self) -> Vec<LinkPart> {
         let part = |(consumer, to): (usize, &Arc<Destination>)| links::part(&self.board, consumer, to);
         self.destinations.iter().enumerate().map(part).collect()
+    }
+
+    /// Shards were given up. A destination that nothing waits for any more in this daemon is not its trouble.
+    pub fn let_go(&self) {
+        for (consumer, to) in self.destinations.iter().enumerate() {
+            if self.board.of_ledgers(consumer).2 == 0 {
+                to.health.let_go();
+            }
+        }
     }
 
     /// Starts the carrier of a shard and its lanes, which nobody else carries from `alone_from` on; `None` where the region

@@ -71,6 +71,11 @@ impl Health {
         self.mends(|trouble| trouble.silent = false);
     }
 
+    /// Whatever failed to be delivered is somebody else's to deliver now.
+    pub fn let_go(&self) {
+        self.mends(|trouble| trouble.undelivered = false);
+    }
+
     /// What failed may be over by now, though nothing has happened since.
     pub fn calm_down(&self) {
         self.mends(|_| {});

@@ -200,6 +200,9 @@ impl Leases {
             self.end(shard).await;
         }
         let (gained, given_up) = (turn.gained.len(), turn.given_up.len());
+        if given_up > 0 {
+            self.assembly.let_go();
+        }
         for (shard, alone_from) in turn.gained {
             if let Some(group) = self.assembly.start_shard(&shard, alone_from) {
                 self.groups.insert(shard, group);
@@ -248,6 +251,7 @@ impl Leases {
         for shard in held {
             self.end(&shard).await;
         }
+        self.assembly.let_go();
         self.publish();
     }
 

@@ -24,6 +24,9 @@ pub struct Daemon {
     ending: JoinHandle<Result<(), DaemonError>>,
 }
 
+/// A daemon that was asked to end.
+type Ending = JoinHandle<Result<(), DaemonError>>;
+
 /// All daemons that run.
 #[derive(Default)]
 pub struct Fleet {
@@ -33,7 +36,7 @@ pub struct Fleet {
     pub stalled_until: Option<tokio::time::Instant>,
     /// Until when the rows of a region's daemons say less than is so.
     pub stolen: BTreeMap<usize, tokio::time::Instant>,
-    stopping: Vec<(Arc<str>, JoinHandle<Result<(), DaemonError>>)>,
+    stopping: Vec<(Arc<str>, Ending)>,
 }
 
 impl Fleet {

@@ -18,6 +18,13 @@ fn patience(world: &World) -> Duration {
     Duration::from_secs(90) + world.shape.window * 8
 }
 
+/// How long the daemons of a region may take to share its shards once faults have stopped. An account that asked for a wait is
+/// not asked before.
+fn sharing(world: &World) -> Duration {
+    let asked = if world.shape.may(Kind::AccountStormAfter) { Duration::from_secs(20) } else { Duration::ZERO };
+    Duration::from_secs(5) + world.shape.lease * 3 + asked
+}
+
 /// Seconds that nothing must be left to do: longer than a daemon's longest pause after a failure, so that a cache that was
 /// cut off has been refreshed from what came in.
 const QUIET: u32 = 13;
@@ -125,7 +132,7 @@ async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut 
     let mut quiet = 0;
     loop {
         watch.step(world, fleet)?;
-        let shared = since.elapsed() > Duration::from_secs(5) + world.shape.lease * 3;
+        let shared = since.elapsed() > sharing(world);
         if shared {
             shards_are_shared(world, fleet)?;
         }

@@ -329,7 +329,7 @@ impl Shape {
             focus: Focus::Storm,
             topology: Topology::MultiActive,
             accounts: (0..2 + dice.below(2)).map(|_| 1 + dice.below(2)).collect(),
-            pairs: dice.chance(200),
+            pairs: 200,
             window: Duration::from_secs(8),
             regions_skew: Duration::ZERO,
             steps: 60,

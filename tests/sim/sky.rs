@@ -66,6 +66,9 @@ fn is_lease(request: &Request<'_>) -> bool {
         && request.partition.is_some_and(|partition| partition.as_str() == "daemon")
 }
 
+/// Who looked at which row, and where.
+type Seen = (Arc<str>, usize, String);
+
 /// Shared by all lines of a world.
 pub struct Sky {
     /// With the moment at which each broke out.
@@ -76,7 +79,7 @@ pub struct Sky {
     quarter: Duration,
     regions: Vec<String>,
     /// When each daemon last began to read a partition of a region.
-    looks: Mutex<BTreeMap<(Arc<str>, usize, String), Instant>>,
+    looks: Mutex<BTreeMap<Seen, Instant>>,
     /// When a request of somebody was last let through to a place.
     reached: Mutex<BTreeMap<(Arc<str>, usize), Instant>>,
 }

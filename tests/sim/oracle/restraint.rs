@@ -19,6 +19,9 @@ const UNDER_WAY: u64 = 64;
 /// Longer than any request of these histories is on its way back.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
+/// Who asked, in which region, which of its accounts, for which partition.
+type Place = (Arc<str>, usize, usize, String);
+
 /// What every daemon was told, and what it asked since then.
 #[derive(Default)]
 pub struct Restraint {
@@ -30,7 +33,7 @@ struct Book {
     /// By daemon, region, account, and the end of the storm.
     storms: BTreeMap<(Arc<str>, usize, usize, Instant), Asked>,
     /// By daemon, region, account, and partition: when it was told, and until when to wait.
-    waits: BTreeMap<(Arc<str>, usize, usize, String), (Instant, Instant)>,
+    waits: BTreeMap<Place, (Instant, Instant)>,
 }
 
 struct Asked {

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use lru::LruCache;
 use tracing::{info, warn};
@@ -23,7 +22,7 @@ use crate::stores::{
     Condition, Continuation, ErrorKind, Operation, Page, Query, RegionStore, Remedy, Scope, StoreError,
     TransactionError,
 };
-use crate::telemetry::Event;
+use crate::telemetry::{Event, Spell};
 
 /// Hints whose ETag is remembered, so that a row that changes again and again costs no read: some 5 MiB.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -38,7 +37,7 @@ pub(super) struct Backlog {
     destination: Region,
     home: RegionStore,
     known: Mutex<LruCache<RowKey, Known>>,
-    failing: AtomicBool,
+    failing: Spell,
     hinted: Flag,
 }
 
@@ -70,7 +69,7 @@ impl Backlog {
     pub fn new(local: &RegionStore, destination: Region) -> Self {
         let home = RegionStore::new(local.region().clone(), vec![local.accounts()[0].clone()]);
         let known = Mutex::new(LruCache::new(REMEMBERED));
-        Self { destination, home, known, failing: AtomicBool::new(false), hinted: Flag::default() }
+        Self { destination, home, known, failing: Spell::default(), hinted: Flag::default() }
     }
 
     pub fn destination(&self) -> &Region {
@@ -227,17 +226,20 @@ impl Backlog {
 
     /// One line when hints cannot be kept, one when they can again.
     fn note(&self, kept: &Result<(), StoreError>) {
-        let failed = kept.is_err();
-        let changed = self.failing.swap(failed, Ordering::Relaxed) != failed;
         match kept {
-            Err(error) if changed => {
-                warn!(event = Event::BacklogFailing.as_str(), destination = %self.destination, %error,
-                    "hints cannot be kept; their changes stay in the feed and are tried again");
+            Err(error) => {
+                if self.failing.failed() {
+                    warn!(event = Event::BacklogFailing.as_str(), destination = %self.destination, %error,
+                        "hints cannot be kept; their changes stay in the feed and are tried again");
+                }
             }
-            Ok(()) if changed => {
-                info!(event = Event::BacklogRecovered.as_str(), destination = %self.destination, "hints can be kept again");
+            Ok(()) => {
+                if let Some(past) = self.failing.worked() {
+                    let (after, failures) = (past.after, past.failures);
+                    info!(event = Event::BacklogRecovered.as_str(), destination = %self.destination, ?after, failures,
+                        "recovered after {after:.1?}: hints can be kept again");
+                }
             }
-            _ => {}
         }
     }
 

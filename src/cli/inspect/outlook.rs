@@ -185,7 +185,7 @@ fn settled(picture: &Picture, newest: Option<&Column>) -> Vec<Clause> {
             let (announced, age) = (&record.version, ago(picture.at, record.announced));
             let text = format!("{announced} was announced in {} {age} and has not been written so far", column.region);
             clauses.push((Prospect::Announced, text));
-        } else if let Some(record) = column.records.first() {
+        } else if let (Some(record), true) = (column.records.first(), picture.unreachable.is_empty()) {
             let age = ago(picture.at, record.announced);
             clauses.push((Prospect::OnItsWay, format!("a record of {age} in {} has yet to end", column.region)));
         }

@@ -119,5 +119,9 @@ async fn a_lease_has_bounds() {
     let regions = Regions::new("").await;
     let checked = regions.config.run(&["config", "check"], &[("TABLERELAY__REPLICATION__LEASE", "1s")]);
     assert_eq!(checked.code, Some(2), "{}", checked.err);
-    assert!(checked.err.contains("replication.lease") && checked.err.contains("from 2s to 1m"), "{}", checked.err);
+    assert!(
+        checked.err.contains("replication.lease") && checked.err.contains("from \"2s\" to \"1m\""),
+        "{}",
+        checked.err
+    );
 }

@@ -67,8 +67,7 @@ impl Assembly {
             let others = destinations.iter().map(|region| single(&setup, region)).collect();
             CacheLane::new(single(&setup, local), others, cache, settings.max_clock_skew)
         });
-        let others = destinations.clone();
-        let quarantine = Arc::new(Quarantine { store: local.clone(), others, runtime: runtime.clone() });
+        let quarantine = Arc::new(Quarantine::new(local.clone(), destinations.clone(), runtime.clone()));
         let to = |store: &RegionStore| Destination::new(local, store.clone(), settings, writer, runtime, &tasks);
         let destinations = destinations.iter().map(to).collect();
         let origin = |account: &Account| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::board::StatusBoard;
 use super::destination::Destination;
@@ -97,8 +97,6 @@ impl Referee {
         let clock = self.here.store.holding(&id.table, &id.partition).clock();
         let now = clock.at(Instant::now()).unwrap_or_else(|| self.runtime.now());
         if from_the_future(&winner, now, self.max_clock_skew) {
-            warn!(event = Event::VersionFromFuture.as_str(), region = %to.region(), version = %winner,
-                "a destination holds a version from the future");
             self.quarantine.future_row(id, &winner, Some(to.region())).await?;
             return Ok(Disagreement::Quarantined);
         }

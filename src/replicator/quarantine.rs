@@ -5,6 +5,7 @@
 //! and then, and none for each change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -22,7 +23,7 @@ use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Operation, Query, RegionStore, Remedy, Scope, StoreError};
-use crate::telemetry::{Event, metrics};
+use crate::telemetry::{Event, Seldom, metrics};
 
 /// Most pages of quarantine that one sweep reads: 100,000 entries.
 const SWEEP_PAGES: usize = 100;
@@ -38,6 +39,8 @@ pub(super) struct Quarantine {
     /// The other regions.
     pub others: Vec<RegionStore>,
     pub runtime: Runtime,
+    /// What was told of lately.
+    told: Mutex<BTreeMap<Reason, Seldom>>,
 }
 
 /// An entry that waits for a later version of its row.
@@ -59,6 +62,10 @@ impl Poison {
 }
 
 impl Quarantine {
+    pub fn new(store: RegionStore, others: Vec<RegionStore>, runtime: Runtime) -> Self {
+        Self { store, others, runtime, told: Mutex::default() }
+    }
+
     /// A record that is malformed, or names what may not be applied, whole.
     pub async fn record(&self, account: &AccountName, row: &Row, why: &Malformed) -> Result<(), StoreError> {
         let mut entry = Entry::new(Source::Record, why, self.runtime.now(), row.body.json().to_string());
@@ -138,8 +145,7 @@ impl Quarantine {
         let (home, table) = (self.store.home(), SystemTable::Quarantine.name());
         match home.write(&table, &Operation::Insert(entry.encode())).await {
             Ok(_) => {
-                warn!(event = Event::RecordQuarantined.as_str(), region = %self.store.region(), id = entry.id,
-                    reason = entry.reason.as_str(), detail = entry.detail, "put into quarantine");
+                self.tell(&entry);
                 Ok(())
             }
             // There already: it was met again. The new ETag keeps whoever replays it just now from taking it out.
@@ -165,6 +171,18 @@ impl Quarantine {
                 () = round => {}
             }
         }
+    }
+
+    /// A writer that is broken puts here whatever it writes: of each reason one line a minute, with how many there were since.
+    fn tell(&self, entry: &Entry) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(more) = told.entry(entry.reason).or_default().admit() else { return };
+        let event = match entry.reason {
+            Reason::FutureVersion => Event::VersionFromFuture,
+            _ => Event::RecordQuarantined,
+        };
+        warn!(event = event.as_str(), region = %self.store.region(), id = entry.id, reason = entry.reason.as_str(),
+            detail = entry.detail, more, "put into quarantine");
     }
 
     /// Counts what lies in quarantine, announces again what is no longer from the future, and lets go of what a later version

@@ -7,9 +7,11 @@ pub mod event;
 pub mod log;
 pub mod metrics;
 mod recorder;
+mod seldom;
 mod spell;
 
 pub use event::Event;
 pub use log::{LogFormat, LogLevel};
 pub use recorder::{Recorder, RecorderError};
+pub use seldom::Seldom;
 pub use spell::{Past, Spell};

@@ -165,6 +165,9 @@ fn holds(entry: &Entry, id: &RowId) -> bool {
     if !table || !same(&entry.partition, id.partition.as_str()) {
         return false;
     }
+    if let Some(row) = &entry.row {
+        return row == id.row.as_str();
+    }
     match entry.source {
         Source::Message => match decode_message(&entry.whole) {
             Ok(change) => names(&change, id).is_some(),

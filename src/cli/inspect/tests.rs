@@ -272,6 +272,21 @@ async fn put(tables: &dyn Tables, table: SystemTable, body: RowBody) {
     tables.write(&table.name(), &Operation::Insert(body)).await.unwrap();
 }
 
+/// West's link to north as its daemon publishes it.
+fn parked() -> LinkStatus {
+    LinkStatus {
+        source: region("west"),
+        destination: region("north"),
+        state: LinkState::Parked,
+        last_sync: None,
+        lag: Duration::ZERO,
+        backlog_rows: 1,
+        oldest_waiting: None,
+        last_error: None,
+        published: time(1),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn everything_is_found_of_rows_with_odd_keys_in_whichever_account_they_are() {
     let runtime = Runtime::simulated(time(0), 1);
@@ -300,19 +315,10 @@ async fn everything_is_found_of_rows_with_odd_keys_in_whichever_account_they_are
         let mut entry = Entry::new(Source::Row, &why, time(4), record.json().to_string());
         entry.destination = Some(region("north"));
         entry.version = Some(version(2).to_string());
+        // What is malformed does not say which row it is about, but may be asked.
+        entry.row = Some(row.to_owned()).filter(|_| partition.is_empty());
         put(home.as_ref(), SystemTable::Quarantine, entry.identified().encode()).await;
-        let link = LinkStatus {
-            source: region("west"),
-            destination: region("north"),
-            state: LinkState::Parked,
-            last_sync: None,
-            lag: Duration::ZERO,
-            backlog_rows: 1,
-            oldest_waiting: None,
-            last_error: None,
-            published: time(1),
-        };
-        put(home.as_ref(), SystemTable::Control, link.encode()).await;
+        put(home.as_ref(), SystemTable::Control, parked().encode()).await;
 
         let sites = [north, west];
         let report = look(&sites, &id, true, || time(0)).await;

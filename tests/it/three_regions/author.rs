@@ -16,7 +16,7 @@ use crate::support::deployment::Site;
 /// 200 ms in ticks of 100 ns.
 const SKEW: i64 = 2_000_000;
 
-/// About as many writes as a region's writers make.
+/// About as many writes as a region's writers make in one round.
 pub const WRITES: usize = 450;
 
 /// The writers of one region: one whose clock is ahead, one whose clock is behind, one that is right.
@@ -43,14 +43,14 @@ impl<'a> Author<'a> {
         [&self.fast, &self.right, &self.slow][self.number % 3]
     }
 
-    /// Everything that is written in this region.
-    pub async fn write(&self, seed: u64) -> Book {
+    /// Everything that is written in this region, most of it `rounds` times over.
+    pub async fn write(&self, seed: u64, rounds: usize) -> Book {
         let random = |of: u64| StdRng::seed_from_u64(seed.wrapping_mul(31) + of + 100 * self.number as u64);
         let (own, contested, odd, queued, crashes) = futures::join!(
-            own::write(self, 90, random(1)),
-            contested::write(self, 70, random(2)),
+            own::write(self, 90 * rounds, random(1)),
+            contested::write(self, 70 * rounds, random(2)),
             odd::write(self, random(3)),
-            queued::write(self, 30, random(4)),
+            queued::write(self, 30 * rounds, random(4)),
             crashes::write(self, 10, random(5)),
         );
         let mut all = own;

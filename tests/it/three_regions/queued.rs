@@ -2,6 +2,7 @@
 //! base64 in turn.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,11 +12,12 @@ use tablerelay::feed::encode_message;
 use tablerelay::model::{Change, HybridClock, PartitionKey, RowId, RowKey, TableName, WriterId};
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::{Condition, ErrorKind, Operation, Queue, StoreError};
+use tokio::time::Instant;
 
-use super::MAX_CLOCK_SKEW;
 use super::author::Author;
 use super::book::Book;
 use super::values::{properties, small};
+use super::{MAX_CLOCK_SKEW, PATIENCE};
 
 /// Writes `steps` times.
 pub async fn write(author: &Author<'_>, steps: usize, mut random: StdRng) -> Book {
@@ -59,12 +61,26 @@ impl Queued<'_> {
         let change = Change { table, partition, puts: keys(!deletes), deletes: keys(deletes), version, base: None };
         let message = encode_message(&change);
         let text = if step.is_multiple_of(2) { message } else { BASE64.encode(message) };
-        match (written, self.queue.send(&text).await) {
+        match (written, self.eventually_sent(&text).await) {
             (Ok(_), Ok(())) if deletes => self.book.delete(id),
             (Ok(_), Ok(())) => self.book.put(id, properties(&body)),
             (written, sent) => self.trouble(id, written.err().or(sent.err())),
         }
         self.book.acknowledged += 1;
+    }
+
+    /// A server that is restarted takes a message a little later. A row whose message is lost is promised nothing: the regions
+    /// need not even agree on it.
+    async fn eventually_sent(&self, text: &str) -> Result<(), StoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.queue.send(text).await {
+                Err(error) if error.kind == ErrorKind::Unreachable && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                sent => return sent,
+            }
+        }
     }
 
     /// A delete of a row that is not there is still a fact; all else leaves the row uncertain.

@@ -59,10 +59,11 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::BudgetNotKept, 21),       // a rule of every moment
     (Bug::ShutForGood, 1),          // everything ends in time
     (Bug::HeartbeatUnheard, 19),    // an unreachable region is told, idle or not
-    (Bug::ShardsKept, 0),           // every shard is carried, and evenly
-    (Bug::DeadCounted, 0),          // every shard is carried, and evenly
+    (Bug::ShardsKept, 2),           // every shard is carried, and evenly
+    (Bug::DeadCounted, 1),          // every shard is carried, and evenly
     (Bug::ClaimNotConfirmed, 2),    // a shard has one carrier at most
-    (Bug::OthersForgotten, 2),      // Last Sync Time is true
+    (Bug::LeaseOutlived, 3),        // a shard has one carrier at most
+    (Bug::OthersForgotten, 0),      // Last Sync Time is true
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

@@ -15,7 +15,7 @@ use tablerelay::topology::TableFilter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::resident_mib;
+use crate::process::{cpu_seconds, resident_mib};
 use crate::world::{LATENCY, body, table, write_at};
 
 /// Distinct rows: transactions of ten in so many partitions.
@@ -45,6 +45,26 @@ struct Watch {
     delays: Mutex<Vec<Duration>>,
 }
 
+/// What a part of the run cost.
+struct Phase {
+    lag: [(usize, Duration); 2],
+    /// CPU of this process in µs, writer and stores included, and requests to the source, of each changed row.
+    cpu: f64,
+    requests: f64,
+}
+
+impl Phase {
+    /// Lag is compared with the mean of before and after: others use the machine too.
+    fn tell(&self, when: &str, before: &Self, after: &Self) {
+        let lags = [0, 1].map(|n| {
+            let usual = (before.lag[n].1 + after.lag[n].1) / 2;
+            let (lag, ratio) = (self.lag[n].1, self.lag[n].1.as_secs_f64() / usual.as_secs_f64());
+            format!("{:>7} ms ({ratio:.2})", lag.as_millis())
+        });
+        println!("  {when:<28} {}  {:>7.1} µs  {:>7.3}", lags.join("  "), self.cpu, self.requests);
+    }
+}
+
 /// The most that was seen at a time.
 #[derive(Default)]
 struct Peaks {
@@ -64,15 +84,13 @@ async fn freeze() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = resident_mib();
     world.write(USUAL).await;
-    let usual = world.lag();
+    let usual = world.write(USUAL).await;
     world.stores[2].faults().set_rule(|_| Some(Fault::Freeze));
     let peaks = Arc::new(Peaks::default());
     let sampler = world.sample(peaks.clone());
     let began = Instant::now();
-    world.write(PARKING).await;
-    let parking = world.lag();
-    world.write(FROZEN - PARKING).await;
-    let frozen = world.lag();
+    let parking = world.write(PARKING).await;
+    let frozen = world.write(FROZEN - PARKING).await;
     peaks.over.store(true, Relaxed);
     sampler.await.expect("it samples to the end");
     let (took, hints) = (began.elapsed(), world.hints());
@@ -85,15 +103,17 @@ async fn freeze() {
         assert!(thawed.elapsed() < Duration::from_secs(300), "{} hints are left", world.hints());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let thawed = thawed.elapsed();
+    let again = world.write(USUAL).await;
     world.stop.cancel();
     println!("one of two destinations frozen for {FROZEN} writes to {ROWS} rows ({took:.0?}), memory stores with 5 ms");
     println!("  its link                   {:>9}", state.map_or("unknown".into(), |state| state.to_string()));
-    for (when, lag) in [("before", usual), ("until it was parked", parking), ("parked", frozen)] {
-        let ratios = lag.map(|(percent, lag)| {
-            let of = usual.iter().find(|(other, _)| *other == percent).map_or(lag, |(_, usual)| *usual);
-            format!("p{percent} {:>4} ms (ratio {:.2})", lag.as_millis(), lag.as_secs_f64() / of.as_secs_f64())
-        });
-        println!("  lag of the other, {when:<20} {}", ratios.join("   "));
+    println!(
+        "  of the other:                    lag p50 (ratio)   lag p95 (ratio)   CPU a row   requests to the source a row"
+    );
+    for (when, phase) in [("before", &usual), ("until it was parked", &parking), ("parked", &frozen), ("after", &again)]
+    {
+        phase.tell(when, &usual, &again);
     }
     println!("  hints                      {hints:>9}, at most {} (bound {ROWS})", peaks.hints.load(Relaxed));
     println!("  records in the feed        {:>9} at most once it was parked", peaks.records.load(Relaxed));
@@ -102,7 +122,7 @@ async fn freeze() {
         peaks.resident.load(Relaxed),
         before
     );
-    println!("  all equal after the thaw   {:>9.1?}\n", thawed.elapsed());
+    println!("  all equal after the thaw   {thawed:>9.1?}\n");
 }
 
 impl World {
@@ -171,7 +191,8 @@ impl World {
         self.clock.issue(self.runtime.now(), None).expect("a version")
     }
 
-    async fn write(&mut self, rows: usize) {
+    async fn write(&mut self, rows: usize) -> Phase {
+        let (cpu, requests) = (cpu_seconds(), self.stores[0].faults().all_requests());
         let (began, mut writes) = (Instant::now(), tokio::task::JoinSet::new());
         for n in 0..rows / 10 {
             tokio::time::sleep_until(began + Duration::from_secs_f64(n as f64 * 10.0 / RATE as f64)).await;
@@ -182,6 +203,9 @@ impl World {
         }
         while writes.join_next().await.is_some() {}
         tokio::time::sleep(Duration::from_secs(1)).await;
+        let requests = self.stores[0].faults().all_requests() - requests;
+        let per_row = |all: f64| all / rows as f64;
+        Phase { lag: self.lag(), cpu: per_row((cpu_seconds() - cpu) * 1e6), requests: per_row(requests as f64) }
     }
 
     /// Delays of a change, by percentile, since the last time that this was asked.

@@ -48,6 +48,9 @@ pub mod writer;
 // The REST API of the Table service from the server's side, over the store traits.
 pub mod rest;
 
+// Other ways in to what the line does: whole tables at a time, when somebody asks for it.
+pub mod ops;
+
 // What was typed into the file, then what is usable.
 pub mod config;
 

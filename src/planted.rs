@@ -42,6 +42,8 @@ closed_list! {
         FirstPageOnly = "first-page-only", "a shard is thought to end with its first page", "the source";
         CacheUnguarded = "cache-unguarded", "a cache is set without looking at the version it holds", "the cache's script";
         CacheForgotten = "cache-forgotten", "a failed refresh of the cache is not tried again", "the cache's lane";
+        CacheHintNotDurable = "cache-hint-not-durable", "what a parked cache misses is kept nowhere", "hints of the cache";
+        CacheHoldsTheFeed = "cache-holds-the-feed", "records wait for a cache that is down", "hints of the cache";
         CacheOrderIgnored = "cache-order-ignored", "a version that stands nowhere but in the cache is left there", "R10";
         NotTold = "not-told", "what was delivered is not written to the applied log", "the applied log";
         MessageFirst = "message-first", "a queue message is deleted before its record stands", "the queue's reader";

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Status;
 use super::status::Shards;
+use crate::replicator::CacheStatus;
 use crate::settle::LinkStatus;
 
 const HEAD: &str = "<!doctype html>
@@ -37,6 +38,9 @@ pub(super) fn render(status: &Status) -> String {
         );
         status.links.iter().for_each(|link| row(&mut page, link));
         let _ = writeln!(page, "</table>");
+    }
+    if let Some(cache) = &status.cache {
+        cache_line(&mut page, cache);
     }
     let (own, others) = (count(&status.shards), status.others.values().map(count).sum::<usize>());
     let _ = writeln!(
@@ -85,6 +89,16 @@ fn throttled(page: &mut String, status: &Status) {
 
 fn count(shards: &Shards) -> usize {
     shards.values().map(Vec::len).sum()
+}
+
+fn cache_line(page: &mut String, cache: &CacheStatus) {
+    let (state, waiting) = (cache.state, cache.backlog_rows);
+    let error = escaped(cache.last_error.as_deref().unwrap_or_default());
+    let _ = writeln!(page, "<h2>Cache</h2>\n<p class=\"{state}\">{state}, {waiting} rows wait. {error}</p>");
+    if let (true, Some(lost), Some(loss)) = (cache.is_wanting(), cache.lost, cache.loss) {
+        let _ =
+            writeln!(page, "<p class=\"parked\">It was found {loss} at {lost}: warm it, or let readers fill it.</p>");
+    }
 }
 
 fn row(page: &mut String, link: &LinkStatus) {

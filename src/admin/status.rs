@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
+use crate::replicator::CacheStatus;
 use crate::settle::LinkStatus;
 use crate::stores::ThrottledAccount;
 use crate::topology::Role;
@@ -28,6 +29,8 @@ pub struct Status {
     pub ready: bool,
     /// Every link out of this region.
     pub links: Vec<LinkStatus>,
+    /// The region's cache, where it has one.
+    pub cache: Option<CacheStatus>,
     /// This daemon's name among those of its region; null before it has joined them.
     pub daemon: Option<String>,
     /// The shards of the region's feeds that it carries.
@@ -62,6 +65,7 @@ impl Status {
             started: admin.started,
             ready: snapshot.ready,
             links: snapshot.links,
+            cache: snapshot.cache,
             daemon: snapshot.daemon.map(|id| id.to_string()),
             shards: by_account(&snapshot.shards),
             others: snapshot.others.iter().map(|(id, shards)| (id.to_string(), by_account(shards))).collect(),

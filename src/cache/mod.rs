@@ -9,9 +9,11 @@ mod plan;
 mod refresh;
 mod rule;
 mod script;
+mod watch;
 
 pub use key::{KeyTemplate, TemplateError};
 pub use plan::{Finding, newest, refresh_for};
 pub use refresh::{CacheMode, CachedRow, Refresh, RefreshOutcome};
 pub use rule::{Action, Held, judge};
 pub use script::{MARK_TTL, SCRIPT};
+pub use watch::{CacheRecord, Loss, MARKERS, Markers, markers};

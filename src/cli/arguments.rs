@@ -68,6 +68,9 @@ pub(super) enum Command {
     /// Look at what could not be replicated, and deal with it
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Fill a region's cache
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Serve the embedded store, for tests and benchmarks
     #[command(subcommand)]
     Store(StoreCommand),
@@ -169,6 +172,33 @@ pub(super) enum QuarantineCommand {
     Replay(Replayed),
     /// Take it out of quarantine and leave everything else as it is
     Drop(Dropped),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CacheCommand {
+    /// Put every row of the replicated tables into the cache, as after a flush
+    ///
+    /// Reads the region's tables page by page. A row never replaces a newer one, so it may run beside daemons, and be run
+    /// again where it was cut off. Refused where the mode of the cache is not write-through: there, readers fill it.
+    Warm(Warm),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Warm {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The region whose cache it is
+    #[arg(long, value_name = "NAME", env = "TABLERELAY_REGION", hide_env_values = true, value_parser = Region::new)]
+    pub region: Region,
+    /// One table alone
+    #[arg(long, value_name = "NAME", value_parser = TableName::new)]
+    pub table: Option<TableName>,
+    /// Most rows a second; goes before the cache's warm_rate
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: Option<u32>,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
 }
 
 #[derive(Debug, Subcommand)]

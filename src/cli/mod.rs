@@ -1,6 +1,7 @@
 //! The commands. Each reads its arguments, asks the rooms that know, and prints; what went wrong says what to do next.
 
 mod arguments;
+mod cache;
 mod demo;
 mod exit;
 mod inspect;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::telemetry::{LogFormat, LogLevel, log};
-use arguments::{Arguments, Command, ConfigCommand, QuarantineCommand, StoreCommand};
+use arguments::{Arguments, CacheCommand, Command, ConfigCommand, QuarantineCommand, StoreCommand};
 use exit::{Exit, Failure};
 
 /// Runs the command that the process was called with.
@@ -65,6 +66,12 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Quarantine(QuarantineCommand::Drop(command)) => {
             quiet()?;
             on_runtime(quarantine::discard(&command))
+        }
+        Command::Cache(CacheCommand::Warm(command)) => {
+            // Without a terminal to draw on, how far it is becomes log lines.
+            let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
+            log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?;
+            on_runtime(cache::warm(&command))
         }
         Command::Store(StoreCommand::Serve(command)) => {
             quiet()?;

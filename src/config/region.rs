@@ -197,6 +197,18 @@ fn cache(section: Section<'_>, variable: &Variable<'_>) -> Option<CacheSettings>
     let mode = section.or("mode", CacheMode::WriteThrough);
     let ttl = section.within("ttl", TTL, Duration::from_secs(1)..=Duration::from_secs(365 * 86_400));
     let key = section.or("key", KeyTemplate::default());
+    let warm_when_emptied = section.or("warm_when_emptied", false);
+    if warm_when_emptied && mode != CacheMode::WriteThrough {
+        let mode = mode.as_str();
+        section.problem(
+            "warm_when_emptied",
+            format!(
+                "is true, but only with mode = \"write-through\" is a cache filled by \
+            anybody but its readers, and the mode is {mode}; change one of the two"
+            ),
+        );
+    }
+    let warm_rate = section.within("warm_rate", 500u32, 1..=100_000);
     let ca_file = section.get::<String>("ca_file").map(PathBuf::from);
     let credential = credential(&section, &CACHE_CREDENTIALS, variable);
     let together = |url: &RedisUrl| url.check(cluster, section.has("credential"), ca_file.is_some());
@@ -204,5 +216,5 @@ fn cache(section: Section<'_>, variable: &Variable<'_>) -> Option<CacheSettings>
         section.problem("url", err.to_string());
     }
     section.finish();
-    Some(CacheSettings { url: url?, cluster, mode, ttl, key, ca_file, credential })
+    Some(CacheSettings { url: url?, cluster, mode, ttl, key, warm_when_emptied, warm_rate, ca_file, credential })
 }

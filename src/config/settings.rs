@@ -186,6 +186,10 @@ pub struct CacheSettings {
     /// How the key of a row is made.
     #[serde(serialize_with = "as_text")]
     pub key: KeyTemplate,
+    /// Whether the daemon fills it by itself once it was emptied.
+    pub warm_when_emptied: bool,
+    /// Most rows a second that warming reads and puts in.
+    pub warm_rate: u32,
     /// A PEM file of the certificate authorities to trust instead of the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::CacheMode;
 use crate::config::{AccountSettings, CacheSettings, HttpSettings, RegionSettings};
 use crate::model::{AccountName, Region};
 use crate::replicator::CacheSetup;
@@ -12,7 +13,9 @@ use crate::runtime::Runtime;
 use crate::stores::azure::{AzureQueue, AzureTables, ConnectError as AzureError, Credential, HttpOptions};
 use crate::stores::azure::{CredentialError, TargetError};
 use crate::stores::redis::{RedisCache, RedisTarget, TargetError as RedisError};
-use crate::stores::{Account, CHANGES_QUEUE, Metered, MeteredQueue, RegionStore, Retrying, Throttled, ThrottledQueue};
+use crate::stores::{
+    Account, CHANGES_QUEUE, Cache, Metered, MeteredQueue, RegionStore, Retrying, Throttled, ThrottledQueue,
+};
 
 /// A store that cannot be reached by its settings, before anything was sent.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +167,9 @@ impl Connector {
         }
         let cache = RedisCache::new(target, &self.runtime);
         let cache = cache.map_err(|error| ConnectError::Cache { region: region.clone(), error })?;
-        Ok(CacheSetup { cache: Arc::new(cache), keys: settings.key.clone() })
+        let markers: Arc<dyn Cache> = Arc::new(cache.client(CacheMode::WriteThrough, None));
+        let warm = settings.warm_when_emptied.then_some(settings.warm_rate);
+        Ok(CacheSetup { cache: Arc::new(cache), markers: Some(markers), keys: settings.key.clone(), warm })
     }
 }
 

@@ -8,7 +8,8 @@ use tracing::{debug, info, warn};
 
 use super::tasks::{TaskKind, Tasks};
 use crate::model::ClosedList;
-use crate::replicator::{self, Replicator, ReplicatorError, Setup, StatusBoard};
+use crate::ops::Warming;
+use crate::replicator::{self, CacheStatus, Replicator, ReplicatorError, Setup, StatusBoard};
 use crate::runtime::Runtime;
 use crate::stores::{RegionStore, Remedy, StoreError};
 use crate::telemetry::Event;
@@ -21,8 +22,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub fn start_line(tasks: &mut Tasks, setup: Setup, runtime: &Runtime) -> Arc<StatusBoard> {
     let stop = tasks.stop().clone();
     let (local, destinations) = (setup.local.clone(), setup.destinations.clone());
+    let warming = warming(&setup);
     let replicator = Replicator::new(setup);
     let board = replicator.status();
+    if let Some(warming) = warming {
+        tasks.spawn(TaskKind::Warmer, keep_warm(warming, board.clone(), stop.clone()));
+    }
     tasks.spawn(TaskKind::Readiness, until_ready(board.clone(), stop.clone()));
     tasks.spawn(TaskKind::Tables, prepare(destinations, runtime.clone(), stop.clone()));
     tasks.spawn_with(TaskKind::Replicator, replicator.roll(), replicate(replicator, local, runtime.clone(), stop));
@@ -87,6 +92,60 @@ async fn create_missing(region: &RegionStore, runtime: &Runtime, mut failed: imp
         failed(&error);
         let pause = Duration::from_millis(250).saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
         tokio::time::sleep((pause / 2 + runtime.jitter(pause / 2)).max(error.retry_after.unwrap_or_default())).await;
+    }
+}
+
+/// What it takes to fill the region's cache, where that is to happen by itself.
+fn warming(setup: &Setup) -> Option<Warming> {
+    let cache = setup.cache.clone()?;
+    Some(Warming {
+        rate: cache.warm?,
+        cache,
+        region: setup.local.clone(),
+        tables: setup.tables.clone(),
+        only: None,
+        max_clock_skew: setup.settings.max_clock_skew,
+        runtime: setup.runtime.clone(),
+    })
+}
+
+/// Fills the cache whenever the line says that it has lost what it held.
+async fn keep_warm(
+    warming: Warming,
+    board: Arc<StatusBoard>,
+    stop: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    const EVERY: Duration = Duration::from_secs(5);
+    let (region, mut warmed_for, mut failed) = (warming.region.region(), None, false);
+    loop {
+        let turn = async {
+            tokio::time::sleep(EVERY).await;
+            let lost = board.snapshot().cache.filter(CacheStatus::is_wanting).and_then(|cache| cache.lost);
+            if lost.is_none() || lost == warmed_for {
+                return;
+            }
+            if !failed {
+                info!(event = Event::CacheWarming.as_str(), %region, rate = warming.rate, "filling the cache from the tables");
+            }
+            match warming.run(&mut |_| {}).await {
+                Ok(done) => {
+                    (warmed_for, failed) = (lost, false);
+                    info!(event = Event::CacheWarmed.as_str(), %region, rows = done.rows, seconds = done.seconds,
+                        "the cache has been filled from the tables");
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failed, true) {
+                        warn!(event = Event::CacheNotWarmed.as_str(), %region, %error,
+                            "the cache could not be filled; it is tried again");
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            () = turn => {}
+        }
     }
 }
 

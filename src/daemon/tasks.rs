@@ -21,6 +21,7 @@ closed_list! {
         Readiness = "readiness", "says once that the line is whole", "none";
         Tables = "tables", "creates the system tables that other regions lack", "none";
         Replicator = "replicator", "the line: tails the feed, delivers, settles", "read the error in the line";
+        Warmer = "warmer", "fills the region's cache once it was emptied", "none; what it fails with is a line of its own";
         Admin = "admin", "answers probes, metrics and status over HTTP", "check that the address `admin.listen` is free";
     }
 }
@@ -38,7 +39,7 @@ impl TaskKind {
     /// What its death means.
     pub fn death(self) -> Death {
         match self {
-            Self::Replicator | Self::Admin => Death::EndsDaemon,
+            Self::Replicator | Self::Warmer | Self::Admin => Death::EndsDaemon,
             Self::Signals | Self::Readiness | Self::Tables => Death::MayFinish,
         }
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::agent::{Promise, Promises};
 use super::rows::step_of;
 use super::world::{Place, World};
-use crate::cache::{Finding, refresh_for};
+use crate::cache::{Finding, markers, refresh_for};
 use crate::closed_list;
 use crate::model::{ClosedList, RowBody, RowId, TableName};
 
@@ -129,6 +129,7 @@ fn version(body: &RowBody) -> String {
 /// Rows that the cache lacks or holds in another version, and entries that the table has no row for.
 fn in_cache(world: &World, place: &Place, rows: &Rows) -> Vec<Difference> {
     let mut cache = place.cache.snapshot();
+    markers(&world.keys, &place.region).iter().for_each(|marker| drop(cache.remove(marker)));
     let mut differences = Vec::new();
     for (id, body) in rows {
         let key = world.keys.key(id);

@@ -136,7 +136,12 @@ impl World {
         let replicator = Replicator::new(Setup {
             local: place.near(),
             destinations,
-            cache: Some(CacheSetup { cache: place.cache.clone(), keys: self.keys.clone() }),
+            cache: Some(CacheSetup {
+                cache: place.cache.clone(),
+                markers: Some(place.cache.client(CacheMode::WriteThrough, None)),
+                keys: self.keys.clone(),
+                warm: None,
+            }),
             tables: TableFilter::named(self.tables.all().map(Clone::clone)),
             settings: settings(),
             runtime: self.runtime.clone(),

@@ -3,6 +3,7 @@
 //! Nothing here waits, reads a clock or knows where a row is stored. Every other room imports this one; it
 //! imports none of them.
 
+mod addressee;
 mod change;
 mod clock;
 mod key;
@@ -13,6 +14,7 @@ mod table;
 mod time;
 mod version;
 
+pub use addressee::Addressee;
 pub use change::{Change, Tombstone};
 pub use clock::{AheadOfClock, HybridClock};
 pub use key::{KeyError, PartitionKey, RowId, RowKey};

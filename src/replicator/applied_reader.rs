@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -14,8 +15,10 @@ use super::look::look;
 use super::refresh::CacheLane;
 use super::removal::removal;
 use super::tombstones::Tombstones;
-use crate::feed::decode_applied;
+use crate::batch::Parcel;
+use crate::feed::{Applied, decode_applied};
 use crate::model::{ClosedList, Etag, PartitionKey, Region, RowId, RowKey, SystemTable, Time};
+use crate::resolve::Finding;
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Operation, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::Event;
@@ -47,10 +50,21 @@ pub(super) struct AppliedReader {
     pub duty: Arc<Duty>,
     pub backoff: Backoff,
     pub runtime: Runtime,
+    /// Since when the cache has taken nothing although it was tried.
+    pub trying: Option<Instant>,
 }
 
 /// A row of the log that was consumed.
 type Known = BTreeMap<RowKey, Etag>;
+/// Rows that came in, and when the first change of each did.
+type CameIn = BTreeMap<RowId, Time>;
+
+fn note(came_in: &mut CameIn, applied: Applied) {
+    for id in applied.rows {
+        let since = came_in.entry(id).or_insert(applied.inserted);
+        *since = applied.inserted.min(*since);
+    }
+}
 
 impl AppliedReader {
     /// Reads until it is stopped.
@@ -100,7 +114,7 @@ impl AppliedReader {
     }
 
     /// Consumes what is new; says whether there was anything. Without a cache there is nobody to tell.
-    async fn consume(&self, known: &mut Known) -> Result<bool, StoreError> {
+    async fn consume(&mut self, known: &mut Known) -> Result<bool, StoreError> {
         if self.cache.is_none() {
             return Ok(false);
         }
@@ -111,15 +125,15 @@ impl AppliedReader {
             let page = self.local.home().query(&SystemTable::Applied.name(), &query).await?;
             let fresh: Vec<_> = page.rows.iter().filter(|row| !known.contains_key(row.body.row())).collect();
             found |= !fresh.is_empty();
-            let mut ids = Vec::new();
+            let mut came_in = CameIn::new();
             for row in &fresh {
                 match decode_applied(row) {
-                    Ok(applied) => ids.extend(applied.rows),
+                    Ok(applied) => note(&mut came_in, applied),
                     Err(why) => warn!(event = Event::RowUnreadable.as_str(), row = %row.body.row(), %why,
                         "a row of the applied log cannot be read and is passed over; the rows it names are not refreshed"),
                 }
             }
-            self.refresh(ids).await?;
+            self.refresh(came_in).await?;
             known.extend(fresh.iter().map(|row| (row.body.row().clone(), row.etag.clone())));
             while known.len() > MAX_KNOWN {
                 known.pop_first();
@@ -131,24 +145,30 @@ impl AppliedReader {
         }
     }
 
-    async fn refresh(&self, mut ids: Vec<RowId>) -> Result<(), StoreError> {
-        let Some(cache) = &self.cache else { return Ok(()) };
-        ids.sort();
-        ids.dedup();
-        for chunk in ids.chunks(LOOK_ROWS) {
-            let chunk: Vec<&RowId> = chunk.iter().collect();
-            let findings = look(&self.local, &self.tombstones, &chunk).await?;
-            let refreshes = chunk.iter().zip(&findings).filter_map(|(id, finding)| cache.refresh_of(id, finding));
-            let failed = |error| StoreError::new(ErrorKind::Unreachable, format!("the cache: {error}"));
-            // What the cache holds newer is of another look; if a store has overruled it, that store's own feed says so.
-            cache.send(refreshes.collect()).await.map_err(failed)?;
+    /// Brings the cache what stands of these rows, as refreshes or as hints: then nobody needs their rows of the log for it.
+    async fn refresh(&mut self, came_in: CameIn) -> Result<(), StoreError> {
+        let Some(cache) = self.cache.clone() else { return Ok(()) };
+        let came_in: Vec<(RowId, Time)> = came_in.into_iter().collect();
+        for chunk in came_in.chunks(LOOK_ROWS) {
+            let began = self.runtime.instant();
+            let ids: Vec<&RowId> = chunk.iter().map(|(id, _)| id).collect();
+            let findings = look(&self.local, &self.tombstones, &ids).await?;
+            let found = chunk.iter().zip(findings).filter(|(_, finding)| finding.is_deliverable());
+            let parcel = |((id, announced), finding): (&(RowId, Time), Finding)| Parcel {
+                id: id.clone(),
+                look: 0,
+                began,
+                announced: *announced,
+                finding,
+            };
+            cache.bring(found.map(parcel).collect(), &mut self.trying).await?;
         }
         Ok(())
     }
 
     /// Deletes rows that were consumed and that every link from the source has passed. Times in keys are this region's,
     /// Last Sync Times the source's: the allowed skew lies between.
-    async fn collect(&self, known: &mut Known) -> Result<(), StoreError> {
+    async fn collect(&mut self, known: &mut Known) -> Result<(), StoreError> {
         let passed = last_syncs(&self.source).await?;
         let passed: Option<Vec<Time>> =
             self.others.iter().map(|region| passed.get(region).copied().flatten()).collect();
@@ -162,8 +182,9 @@ impl AppliedReader {
             let page = self.local.home().query(&SystemTable::Applied.name(), &query).await?;
             // Whatever came in late, or was forgotten, is consumed before it goes.
             let missed = page.rows.iter().filter(|row| !known.contains_key(row.body.row()));
-            let missed = missed.filter_map(|row| decode_applied(row).ok()).flat_map(|applied| applied.rows).collect();
-            self.refresh(missed).await?;
+            let mut came_in = CameIn::new();
+            missed.filter_map(|row| decode_applied(row).ok()).for_each(|applied| note(&mut came_in, applied));
+            self.refresh(came_in).await?;
             let gone: Vec<Operation> = page.rows.iter().map(removal).collect();
             if gone.is_empty() {
                 // A page may be empty although more follows.

@@ -10,6 +10,7 @@ use super::applied_reader::{AppliedReader, readers_for};
 use super::board::StatusBoard;
 use super::carrier::Carrier;
 use super::census::Census;
+use super::consumer::Consumer;
 use super::deliver::Delivery;
 use super::destination::Destination;
 use super::disagree::Referee;
@@ -17,7 +18,7 @@ use super::drain::{self, Drain};
 use super::duty::Duty;
 use super::health::Backoff;
 use super::journal::Journal;
-use super::lane::{Basket, Consumer, Lane};
+use super::lane::{Basket, Lane};
 use super::links::{self, Publisher};
 use super::poll::{Activity, Pace};
 use super::quarantine::Quarantine;
@@ -29,9 +30,11 @@ use super::source::Source;
 use super::source_health::SourceHealth;
 use super::tasks::{Group, LineTask, Spawner};
 use super::tombstones::Tombstones;
+use super::watch::Watch;
 use super::{Settings, Setup};
+use crate::cache::Markers;
 use crate::feed::{AccountShard, Shard};
-use crate::model::AccountName;
+use crate::model::{AccountName, Time};
 use crate::resolve::Freshness;
 use crate::settle::{Ledger, LinkPart, SettleRules};
 use crate::stores::{Account, DATE_RESOLUTION, Queue, RegionStore};
@@ -65,7 +68,7 @@ impl Assembly {
         let writer = runtime.writer_id();
         let cache = setup.cache.clone().map(|cache| {
             let others = destinations.iter().map(|region| single(&setup, region)).collect();
-            CacheLane::new(single(&setup, local), others, cache, settings.max_clock_skew)
+            CacheLane::new(single(&setup, local), others, cache, settings)
         });
         let quarantine = Arc::new(Quarantine::new(local.clone(), destinations.clone(), runtime.clone()));
         let to = |store: &RegionStore| Destination::new(local, store.clone(), settings, writer, runtime, &tasks);
@@ -95,11 +98,17 @@ impl Assembly {
 
     /// Shards were given up. A destination that nothing waits for any more in this daemon is not its trouble.
     pub fn let_go(&self) {
-        for (consumer, to) in self.destinations.iter().enumerate() {
-            if self.board.of_ledgers(consumer).2 == 0 {
-                to.health.let_go();
+        for (number, consumer) in self.consumers().into_iter().enumerate() {
+            if self.board.of_ledgers(number).2 == 0 {
+                consumer.health().let_go();
             }
         }
+    }
+
+    /// Every destination in order, then the cache: by their places here, ledgers, board and census know them.
+    fn consumers(&self) -> Vec<Consumer> {
+        let regions = self.destinations.iter().map(|to| Consumer::Region(Arc::new(self.delivery(to))));
+        regions.chain(self.cache.clone().map(Consumer::Cache)).collect()
     }
 
     /// Starts the carrier of a shard and its lanes, which nobody else carries from `alone_from` on; `None` where the region
@@ -107,14 +116,12 @@ impl Assembly {
     pub fn start_shard(&self, shard: &AccountShard, alone_from: Instant) -> Option<Group> {
         let Setup { settings, runtime, .. } = &self.setup;
         let origin = self.origins.get(&shard.account)?;
-        let consumers = self.destinations.iter().map(|to| Consumer::Region(Arc::new(self.delivery(to))));
-        let consumers = consumers.chain(self.cache.clone().map(Consumer::Cache));
         let (reports, receiver) = mpsc::channel(REPORTS);
         let (group, mut baskets) = (self.tasks.group(), Vec::new());
-        for (number, consumer) in consumers.enumerate() {
+        for (number, consumer) in self.consumers().into_iter().enumerate() {
             let basket = Arc::new(Basket::default());
             baskets.push(basket.clone());
-            let to = consumer.name();
+            let to = consumer.addressee().clone();
             let lane = Lane {
                 number,
                 consumer,
@@ -159,9 +166,10 @@ impl Assembly {
                 self.start_queue(account, queue);
             }
         }
-        self.destinations.iter().for_each(|to| self.start_drain(to));
+        self.consumers().into_iter().for_each(|to| self.start_drain(to));
         self.start_census();
         self.start_readers();
+        self.start_watch();
         self.start_publisher();
         let (sweep, every) = (self.quarantine.clone(), self.setup.settings.sweep_every);
         let stop = self.tasks.stop.clone();
@@ -202,12 +210,12 @@ impl Assembly {
     }
 
     /// Hints stand in the home account, so its clock is the one that they are judged by.
-    fn start_drain(&self, to: &Arc<Destination>) {
+    fn start_drain(&self, to: Consumer) {
         let Setup { local, settings, runtime, .. } = &self.setup;
+        let on = format!("hints for {}", to.addressee());
         let drain = Box::new(Drain {
-            delivery: Arc::new(self.delivery(to)),
+            to,
             source: Arc::new(source(&self.setup, &local.accounts()[0], &self.quarantine)),
-            backlog: to.backlog.clone(),
             quarantine: self.quarantine.clone(),
             duty: self.duty.clone(),
             board: self.board.clone(),
@@ -218,12 +226,11 @@ impl Assembly {
             looks: 0,
             trying: None,
         });
-        let on = format!("hints for {}", to.region());
         self.tasks.spawn(LineTask::Drain, on, drain.run(self.tasks.stop.clone()));
     }
 
     fn start_census(&self) {
-        let backlogs = self.destinations.iter().map(|to| to.backlog.clone()).collect();
+        let backlogs = self.consumers().iter().map(|to| to.backlog().clone()).collect();
         let (local, board, runtime) = (self.setup.local.clone(), self.board.clone(), self.setup.runtime.clone());
         let census = Census { local, backlogs, board, runtime };
         self.tasks.spawn(LineTask::Census, "hints", census.run(self.tasks.stop.clone()));
@@ -245,15 +252,30 @@ impl Assembly {
                 duty: self.duty.clone(),
                 backoff: self.backoff(),
                 runtime: runtime.clone(),
+                trying: None,
             });
             self.tasks.spawn(LineTask::AppliedReader, on, reader.run(self.tasks.stop.clone()));
         }
+    }
+
+    /// Every daemon watches, whichever shards it carries: whoever is first to find the markers gone tells of it.
+    fn start_watch(&self) {
+        let Some((cache, there)) = self.cache.clone().and_then(|cache| cache.watched().map(|there| (cache, there)))
+        else {
+            return;
+        };
+        let Setup { local, runtime, .. } = &self.setup;
+        let (local, writer, runtime) = (local.clone(), runtime.writer_id(), runtime.clone());
+        let (markers, last) = (Markers::default(), Time::EPOCH);
+        let watch = Box::new(Watch { cache, there, local, writer, runtime, markers, last, turn: 0, failures: 0 });
+        self.tasks.spawn(LineTask::Watch, "the cache", watch.run(self.tasks.stop.clone()));
     }
 
     fn start_publisher(&self) {
         let publisher = Publisher {
             local: self.setup.local.clone(),
             destinations: self.destinations.clone(),
+            cache: self.cache.clone(),
             board: self.board.clone(),
             duty: self.duty.clone(),
             publish_every: self.setup.settings.publish_every,

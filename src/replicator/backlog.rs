@@ -1,4 +1,4 @@
-//! The hints of one destination in `RelayBacklog`: kept in batches, renewed, ended.
+//! The hints of one addressee in `RelayBacklog`: kept in batches, renewed, ended.
 //!
 //! They stand in the source region's home account, so that what waits for a destination needs nothing of it. A hint is
 //! renewed whenever something new waits, on its ETag, and keeps the time of the oldest announcement that it stands for; the
@@ -15,7 +15,7 @@ use super::flag::Flag;
 use super::removal::{removal, remove};
 use super::rows::read_rows;
 use crate::feed::{Hint, decode_hint, encode_hint, hint_keys, hint_partitions, hint_since};
-use crate::model::{ClosedList, Etag, PartitionKey, Region, Row, RowId, RowKey, SystemTable, Time, Version};
+use crate::model::{Addressee, ClosedList, Etag, PartitionKey, Row, RowId, RowKey, SystemTable, Time, Version};
 use crate::planted::{Bug, planted};
 use crate::stores::limits::MAX_OPERATIONS;
 use crate::stores::{
@@ -31,10 +31,12 @@ const FEW: u16 = 32;
 /// How often a batch is tried that another daemon of the region writes at the same time.
 const ATTEMPTS: usize = 4;
 
-/// Keeps the hints of one destination.
+/// Keeps the hints of one addressee: a destination, or the region's own cache.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    destination: Region,
+    addressee: Addressee,
+    /// Its name, which is what its partitions begin with.
+    name: String,
     home: RegionStore,
     known: Mutex<LruCache<RowKey, Known>>,
     failing: Spell,
@@ -60,20 +62,35 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    fn keys(&self, destination: &Region) -> (PartitionKey, RowKey) {
-        hint_keys(destination.as_str(), &self.hint.id)
+    fn keys(&self, addressee: &str) -> (PartitionKey, RowKey) {
+        hint_keys(addressee, &self.hint.id)
     }
 }
 
+/// Keeps hints of rows that the region's own cache may hold otherwise than they stand, for whoever is not the line: the line's
+/// drain looks at the rows and sets the cache right.
+///
+/// # Errors
+/// Where the backlog cannot be written.
+pub async fn hint_cache(local: &RegionStore, hints: Vec<Hint>) -> Result<(), StoreError> {
+    Backlog::new(local, Addressee::Cache(local.region().clone())).keep(hints).await
+}
+
 impl Backlog {
-    pub fn new(local: &RegionStore, destination: Region) -> Self {
+    pub fn new(local: &RegionStore, addressee: Addressee) -> Self {
         let home = RegionStore::new(local.region().clone(), vec![local.accounts()[0].clone()]);
         let known = Mutex::new(LruCache::new(REMEMBERED));
-        Self { destination, home, known, failing: Spell::default(), hinted: Flag::default() }
+        let name = addressee.to_string();
+        Self { addressee, name, home, known, failing: Spell::default(), hinted: Flag::default() }
     }
 
-    pub fn destination(&self) -> &Region {
-        &self.destination
+    pub fn addressee(&self) -> &Addressee {
+        &self.addressee
+    }
+
+    /// The addressee's name, by which its hints are found.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// So many hints were counted.
@@ -86,7 +103,7 @@ impl Backlog {
         self.hinted.until_up().await;
     }
 
-    /// A page of what stands in the backlog of this destination.
+    /// A page of what stands in the backlog of this addressee.
     pub async fn page(&self, continuation: Option<Continuation>) -> Result<Page, StoreError> {
         self.query(continuation, None).await
     }
@@ -105,7 +122,7 @@ impl Backlog {
     }
 
     async fn query(&self, continuation: Option<Continuation>, top: Option<u16>) -> Result<Page, StoreError> {
-        let (from, until) = hint_partitions(self.destination.as_str());
+        let (from, until) = hint_partitions(&self.name);
         let scope = Scope::Partitions { from: Some(from), until: Some(until) };
         self.home.home().query(&SystemTable::Backlog.name(), &Query { continuation, top, ..Query::new(scope) }).await
     }
@@ -114,7 +131,7 @@ impl Backlog {
     pub async fn keep(&self, hints: Vec<Hint>) -> Result<(), StoreError> {
         let mut shards: BTreeMap<PartitionKey, BTreeMap<RowKey, Hint>> = BTreeMap::new();
         for hint in hints {
-            let (partition, key) = hint_keys(self.destination.as_str(), &hint.id);
+            let (partition, key) = hint_keys(&self.name, &hint.id);
             let shard = shards.entry(partition).or_default();
             let hint = match shard.remove(&key) {
                 Some(other) => hint.joined(other.since, &other.version),
@@ -159,14 +176,13 @@ impl Backlog {
 
     /// The hint as it will stand, and the write for that.
     fn renewal(&self, key: &RowKey, hint: &Hint) -> (Hint, Operation) {
-        let destination = self.destination.as_str();
         match self.lock().get(key).cloned() {
-            None => (hint.clone(), Operation::Insert(encode_hint(destination, hint))),
+            None => (hint.clone(), Operation::Insert(encode_hint(&self.name, hint))),
             Some(known) => {
                 let version = known.version.unwrap_or_else(|| hint.version.clone());
                 let since = if planted(Bug::HintForgetsItsTime) { hint.since } else { known.since };
                 let joined = hint.clone().joined(since, &version);
-                let body = encode_hint(destination, &joined);
+                let body = encode_hint(&self.name, &joined);
                 (joined, Operation::Replace(body, Condition::Matches(known.etag)))
             }
         }
@@ -189,7 +205,7 @@ impl Backlog {
     pub async fn end(&self, kept: &[Kept]) -> Result<(), StoreError> {
         let mut shards: BTreeMap<PartitionKey, Vec<Operation>> = BTreeMap::new();
         for kept in kept {
-            let (partition, row) = kept.keys(&self.destination);
+            let (partition, row) = kept.keys(&self.name);
             self.lock().pop(&row);
             let condition = match planted(Bug::HintEndedBlindly) {
                 true => Condition::Present,
@@ -229,14 +245,14 @@ impl Backlog {
         match kept {
             Err(error) => {
                 if self.failing.failed() {
-                    warn!(event = Event::BacklogFailing.as_str(), destination = %self.destination, %error,
+                    warn!(event = Event::BacklogFailing.as_str(), destination = %self.addressee, %error,
                         "hints cannot be kept; their changes stay in the feed and are tried again");
                 }
             }
             Ok(()) => {
                 if let Some(past) = self.failing.worked() {
                     let (after, failures) = (past.after, past.failures);
-                    info!(event = Event::BacklogRecovered.as_str(), destination = %self.destination, ?after, failures,
+                    info!(event = Event::BacklogRecovered.as_str(), destination = %self.addressee, ?after, failures,
                         "recovered after {after:.1?}: hints can be kept again");
                 }
             }

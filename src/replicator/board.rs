@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::duty::Duty;
+use crate::cache::Loss;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
 use crate::planted::{Bug, planted};
-use crate::settle::{LinkPart, LinkStatus, Synced};
+use crate::settle::{LinkPart, LinkState, LinkStatus, Synced};
 use crate::stores::ThrottledAccount;
 use crate::telemetry::metrics::{self, ApplyOutcome};
 use crate::topology::{Member, MemberId};
@@ -64,11 +66,39 @@ pub struct Delivered {
     pub conflicts: u64,
 }
 
+/// The state of the region's cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CacheStatus {
+    /// What it is doing, as a link would.
+    pub state: LinkState,
+    /// Distinct rows that wait for it, in the feed or as hints.
+    pub backlog_rows: u64,
+    /// When the oldest change that waits for it was announced, or came in.
+    pub oldest_waiting: Option<Time>,
+    /// What it failed with last; `None` once it has taken something since.
+    pub last_error: Option<String>,
+    /// What it lost last: it was flushed, or restarted.
+    pub loss: Option<Loss>,
+    /// When that was noticed.
+    pub lost: Option<Time>,
+    /// When the last warming began that went through all tables.
+    pub warmed: Option<Time>,
+}
+
+impl CacheStatus {
+    /// Whether it has lost something that no warming has brought back.
+    pub fn is_wanting(&self) -> bool {
+        self.lost.is_some_and(|lost| self.warmed.is_none_or(|warmed| warmed < lost))
+    }
+}
+
 /// What is known of the line now.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Every link out of this region.
     pub links: Vec<LinkStatus>,
+    /// The region's cache, where it has one.
+    pub cache: Option<CacheStatus>,
     /// What was delivered to every destination that something was delivered to.
     pub delivered: BTreeMap<Region, Delivered>,
     /// Records in each account's feed that have not ended, as far as they have been read.
@@ -103,6 +133,7 @@ pub struct StatusBoard {
     synced: Mutex<BTreeMap<usize, Synced>>,
     shards: Mutex<BTreeMap<AccountShard, ShardProgress>>,
     links: Mutex<Vec<LinkStatus>>,
+    cache: Mutex<Option<CacheStatus>>,
     delivered: Mutex<BTreeMap<Region, Delivered>>,
     progress: Mutex<Option<Instant>>,
     waiting: Mutex<BTreeMap<usize, Waiting>>,
@@ -125,6 +156,7 @@ impl StatusBoard {
         }
         Snapshot {
             links: lock(&self.links).clone(),
+            cache: lock(&self.cache).clone(),
             delivered: lock(&self.delivered).clone(),
             feed_records,
             throttled: lock(&self.throttled).clone(),
@@ -218,6 +250,10 @@ impl StatusBoard {
 
     pub(super) fn set_throttled(&self, accounts: Vec<ThrottledAccount>) {
         *lock(&self.throttled) = accounts;
+    }
+
+    pub(super) fn set_cache(&self, cache: CacheStatus) {
+        *lock(&self.cache) = Some(cache);
     }
 
     /// The hints of a consumer were counted.

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::backlog::Backlog;
 use super::board::{StatusBoard, Waiting};
 use crate::feed::{hint_consumer, hint_since};
-use crate::model::{Region, SystemTable, Time};
+use crate::model::{SystemTable, Time};
 use crate::runtime::Runtime;
 use crate::stores::{Query, RegionStore, Scope, StoreError};
 
@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Counting takes one part in so many of the time, where it takes long.
 const SHARE: u32 = 10;
 
-/// Counts the hints of all destinations.
+/// Counts the hints of all destinations, and of the cache.
 #[derive(Debug)]
 pub(super) struct Census {
     pub local: RegionStore,
@@ -83,8 +83,7 @@ impl Census {
             }
         }
         for (consumer, (backlog, synced)) in self.backlogs.iter().zip(synced).enumerate() {
-            let region: &Region = backlog.destination();
-            let count = counts.get(region.as_str()).copied().unwrap_or_default();
+            let count = counts.get(backlog.name()).copied().unwrap_or_default();
             let last_sync = synced.map(|synced| count.oldest.map_or(synced, |oldest| oldest.min(synced)));
             self.board.hinted(consumer, Waiting { last_sync, hints: count.rows, oldest: count.oldest });
             backlog.counted(count.rows);

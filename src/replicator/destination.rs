@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use lru::LruCache;
@@ -11,11 +10,12 @@ use tokio::sync::Semaphore;
 use super::Settings;
 use super::applied_sender::AppliedSender;
 use super::backlog::Backlog;
+use super::consumer::Reception;
 use super::health::Health;
 use super::single::Single;
 use super::tasks::Spawner;
 use super::tombstones::Tombstones;
-use crate::model::{Etag, Region, RowId, TableName, Version, WriterId};
+use crate::model::{Addressee, Etag, Region, RowId, TableName, Version, WriterId};
 use crate::runtime::Runtime;
 use crate::stores::RegionStore;
 
@@ -29,11 +29,7 @@ pub(super) struct Destination {
     pub tombstones: Tombstones,
     pub single: Single,
     pub applied: AppliedSender,
-    pub health: Health,
-    /// What waits for it as hints.
-    pub backlog: Arc<Backlog>,
-    /// Lanes that have a batch under way.
-    pub lanes_at_work: AtomicUsize,
+    pub reception: Reception,
     /// Bounds the requests under way to the region.
     pub permits: Semaphore,
     etags: Mutex<LruCache<RowId, (Etag, Version)>>,
@@ -49,13 +45,13 @@ impl Destination {
         runtime: &Runtime,
         tasks: &Spawner,
     ) -> Arc<Self> {
+        let addressee = Addressee::Region(store.region().clone());
+        let health = Health::new(local.region().clone(), addressee.clone(), settings.park_after);
         let applied = AppliedSender::start(local.region().clone(), store.clone(), writer, runtime.clone(), tasks);
         Arc::new(Self {
             tombstones: Tombstones::new(store.clone(), settings.tombstone_scan),
             single: Single::new(store.clone(), runtime.clone(), settings.settle_window),
-            health: Health::new(local.region().clone(), store.region().clone(), settings.park_after),
-            backlog: Arc::new(Backlog::new(local, store.region().clone())),
-            lanes_at_work: AtomicUsize::new(0),
+            reception: Reception::new(health, Backlog::new(local, addressee)),
             permits: Semaphore::new(settings.requests_in_flight),
             etags: Mutex::new(LruCache::new(REMEMBERED)),
             absent: Mutex::default(),

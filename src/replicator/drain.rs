@@ -1,4 +1,4 @@
-//! The drain of one destination: finds out when a parked one is back, then brings it what its hints name.
+//! The drain of one destination, or of the region's cache: finds out when it is back, then brings it what its hints name.
 //!
 //! A hint is brought like a change that was just announced: a look at the row as it stands now, then the same delivery. It
 //! ends as a record does (R1): the destination has what the hint names or something above that, or has what a look found
@@ -7,17 +7,15 @@
 //! what stands now by then, and be over, while the finding overwrites it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::backlog::{Backlog, Kept};
+use super::backlog::Kept;
 use super::board::StatusBoard;
-use super::create_missing;
-use super::deliver::Delivery;
+use super::consumer::Consumer;
 use super::duty::Duty;
 use super::health::Backoff;
 use super::item::Outcome;
@@ -26,7 +24,7 @@ use super::ramp::Ramp;
 use super::source::Source;
 use crate::batch::Parcel;
 use crate::feed::{AccountShard, Malformed, Reason, Shard, decode_hint};
-use crate::model::{Row, RowId, RowKey, SystemTable};
+use crate::model::{Row, RowId};
 use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
@@ -38,17 +36,14 @@ pub(super) const MOST_ROWS: usize = 200;
 /// Between two probes of a parked destination: the first wait, and the longest.
 const FIRST_PROBE: Duration = Duration::from_millis(500);
 const LAST_PROBE: Duration = Duration::from_secs(5);
-/// How long a probe may take.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 /// The wait after a pass that could end nothing.
 const CALM: Duration = Duration::from_secs(1);
 
-/// Brings one destination what its hints name.
+/// Brings one consumer what its hints name.
 #[derive(Debug)]
 pub(super) struct Drain {
-    pub delivery: Arc<Delivery>,
+    pub to: Consumer,
     pub source: Arc<Source>,
-    pub backlog: Arc<Backlog>,
     pub quarantine: Arc<Quarantine>,
     /// Only the hints of shards that this daemon carries are its to bring.
     pub duty: Arc<Duty>,
@@ -82,61 +77,51 @@ impl Drain {
     }
 
     async fn turn(&mut self) {
-        let to = self.delivery.to.clone();
-        if to.health.is_parked() {
+        if self.to.health().is_parked() {
             return self.probe_until_back().await;
         }
         tokio::select! {
             biased;
-            () = to.health.until_parked() => return,
-            () = self.backlog.until_hinted() => {}
+            () = self.to.health().until_parked() => return,
+            () = self.to.backlog().until_hinted() => {}
         }
         match self.pass().await {
             Ok(0) => tokio::time::sleep(CALM).await,
             Ok(_) => {}
             Err(error) => {
-                debug!(destination = %to.region(), %error, "hints cannot be read or ended; trying again");
+                debug!(destination = %self.to.addressee(), %error, "hints cannot be read or ended; trying again");
                 tokio::time::sleep(self.backoff.next(&self.runtime, error.retry_after)).await;
             }
         }
     }
 
     async fn probe_until_back(&mut self) {
-        let health = &self.delivery.to.health;
+        let patience = self.to.probe_patience();
         let mut pause = Backoff::new(FIRST_PROBE, LAST_PROBE);
         self.ramp.restart();
         self.trying = None;
         for turn in 0.. {
             tokio::time::sleep(pause.next(&self.runtime, None)).await;
-            let failure = match timeout(PROBE_PATIENCE, self.probe(turn)).await {
+            let failure = match timeout(patience, self.probe(turn)).await {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => error,
-                Err(_) => no_answer(PROBE_PATIENCE),
+                Err(_) => no_answer(patience),
             };
-            health.failed(&failure);
+            self.to.health().failed(&failure);
         }
         self.backoff.reset();
-        self.delivery.to.health.recovered();
+        self.to.health().recovered();
     }
 
-    /// Whether every account of the destination answers, and takes the row of a hint, where there is one.
+    /// Whether it answers, and takes the row of a hint, where there is one.
     async fn probe(&self, turn: usize) -> Result<(), StoreError> {
-        let (to, feed) = (&self.delivery.to, SystemTable::Feed.name());
-        for account in to.store.accounts() {
-            let shard = Shard::all().next().map_or_else(|| "00".into(), Shard::partition);
-            match account.tables.get(&feed, &shard, &RowKey::from("probe")).await {
-                Err(error) if error.kind == ErrorKind::NoTable => create_missing(&to.store).await?,
-                answer => drop(answer?),
-            }
-        }
+        self.to.answers().await?;
         // Another one each time: a single row or partition in trouble says nothing of the rest.
-        let kept = self.backlog.first().await?.into_iter().filter_map(|row| kept(&row).ok());
+        let kept = self.to.backlog().first().await?.into_iter().filter_map(|row| kept(&row).ok());
         let kept: Vec<Kept> = kept.filter(|kept| self.is_ours(kept)).collect();
         let Some(one) = (!kept.is_empty()).then(|| kept[turn % kept.len()].clone()) else { return Ok(()) };
         let looked = self.source.look(&[due(&one, 0)]).await?;
-        for (_, outcome) in
-            self.delivery.deliver(looked.iter().filter_map(|looked| parcel(looked, &one)).collect()).await
-        {
+        for (_, outcome) in self.to.deliver(looked.iter().filter_map(|looked| parcel(looked, &one)).collect()).await {
             if let Outcome::Failed(error) | Outcome::Refused(error) = outcome {
                 return Err(error);
             }
@@ -148,13 +133,13 @@ impl Drain {
     async fn pass(&mut self) -> Result<usize, StoreError> {
         let (mut ended, mut continuation) = (0, None);
         loop {
-            let page = self.backlog.page(continuation).await?;
+            let page = self.to.backlog().page(continuation).await?;
             let mut hints = self.readable(page.rows).await?;
             hints.retain(|kept| self.is_ours(kept));
             hints.sort_by_key(|kept| kept.hint.since);
             let mut rest = hints.as_slice();
             while !rest.is_empty() {
-                if self.delivery.to.health.is_parked() {
+                if self.to.health().is_parked() {
                     return Ok(ended);
                 }
                 let (batch, later) = rest.split_at(self.ramp.rows().min(rest.len()));
@@ -194,8 +179,8 @@ impl Drain {
             match checked {
                 Ok(kept) => hints.push(kept),
                 Err(why) => {
-                    self.quarantine.hint(self.source.account(), self.delivery.to.region(), &row, &why).await?;
-                    self.backlog.remove(&row).await?;
+                    self.quarantine.hint(self.source.account(), self.to.addressee(), &row, &why).await?;
+                    self.to.backlog().remove(&row).await?;
                 }
             }
         }
@@ -223,28 +208,27 @@ impl Drain {
             }
         }
         // Another daemon of the region may have ended them meanwhile.
-        self.backlog.keep(sunk).await?;
-        self.backlog.end(&over).await?;
+        self.to.backlog().keep(sunk).await?;
+        self.to.backlog().end(&over).await?;
         Ok(Brought { ended: over.len(), failure })
     }
 
     /// Delivers, and returns the rows that the destination does not have yet.
     async fn deliver(&mut self, parcels: Vec<Parcel>) -> (Vec<RowId>, Option<StoreError>) {
-        let to = &self.delivery.to;
         if parcels.is_empty() {
             return (Vec::new(), None);
         }
         self.trying.get_or_insert(self.runtime.instant());
         let all: Vec<RowId> = parcels.iter().map(|parcel| parcel.id.clone()).collect();
-        let patience = to.health.park_after();
-        let Ok(outcomes) = timeout(patience, self.delivery.deliver(parcels)).await else {
+        let patience = self.to.health().park_after();
+        let Ok(outcomes) = timeout(patience, self.to.deliver(parcels)).await else {
             return (all, Some(no_answer(patience)));
         };
         let (mut undelivered, mut failure) = (Vec::new(), None);
         for (parcel, outcome) in outcomes {
             match outcome {
                 Outcome::Done(outcome) => {
-                    self.board.settled(to.region(), outcome, 1);
+                    self.to.settled(&self.board, outcome, 1);
                     self.trying = None;
                     continue;
                 }
@@ -259,20 +243,19 @@ impl Drain {
     /// More after a success; less, and later, after a failure. Live changes have the right of way: while lanes are at work, the
     /// drain rests as long as it worked.
     async fn pace(&mut self, failure: Option<StoreError>, began: Instant) {
-        let to = self.delivery.to.clone();
         let Some(error) = failure else {
             self.ramp.succeeded();
             self.backoff.reset();
-            to.health.succeeded();
-            if to.lanes_at_work.load(Ordering::Relaxed) > 0 {
+            self.to.health().succeeded();
+            if self.to.reception().is_busy() {
                 tokio::time::sleep((self.runtime.instant() - began).min(CALM)).await;
             }
             return;
         };
         self.ramp.failed();
-        to.health.failed(&error);
-        if self.trying.is_some_and(|since| since.elapsed() >= to.health.park_after()) {
-            return to.health.park("none of its hints could be delivered for too long");
+        self.to.health().failed(&error);
+        if self.trying.is_some_and(|since| since.elapsed() >= self.to.health().park_after()) {
+            return self.to.health().park("none of its hints could be delivered for too long");
         }
         if self.trying.is_none() {
             // A part of it got through.
@@ -281,7 +264,7 @@ impl Drain {
         let wait = self.backoff.next(&self.runtime, error.retry_after);
         tokio::select! {
             biased;
-            () = to.health.until_parked() => {}
+            () = self.to.health().until_parked() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }

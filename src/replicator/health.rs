@@ -1,7 +1,7 @@
-//! Whether a link delivers: flowing, backing off, or parked.
+//! Whether a destination, or the region's cache, takes what is brought: flowing, backing off, or parked.
 //!
-//! The lanes and the drain of a destination tell what succeeded and what failed; whoever has waited too long parks the
-//! link. From then on lanes keep hints instead of trying, until a probe finds the destination back.
+//! Its lanes and its drain tell what succeeded and what failed; whoever has waited too long parks it. From then on lanes
+//! keep hints instead of trying, until a probe finds it back.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::flag::Flag;
-use crate::model::{ClosedList, Region};
+use crate::model::{Addressee, ClosedList, Region};
 use crate::settle::LinkState;
 use crate::stores::{Remedy, StoreError};
 use crate::telemetry::Event;
@@ -19,13 +19,13 @@ use crate::telemetry::Event;
 /// trouble and not a hundred.
 const CALM: Duration = Duration::from_secs(5);
 
-/// The health of a link, told by every batch that succeeds or fails, and while there is none by the heartbeat: the
+/// The health of a link or of the region's cache, told by every batch that succeeds or fails; of a link, also by the heartbeat: the
 /// publication of its state at the destination. One WARN when its state changes for the worse, one INFO when it is good
 /// again; what failed in between is counted, not told.
 #[derive(Debug)]
 pub(super) struct Health {
     source: Region,
-    destination: Region,
+    to: Addressee,
     park_after: Duration,
     trouble: Mutex<Option<Trouble>>,
     parked: Flag,
@@ -51,16 +51,16 @@ impl Trouble {
 }
 
 impl Health {
-    pub fn new(source: Region, destination: Region, park_after: Duration) -> Self {
-        Self { source, destination, park_after, trouble: Mutex::default(), parked: Flag::default() }
+    pub fn new(source: Region, to: Addressee, park_after: Duration) -> Self {
+        Self { source, to, park_after, trouble: Mutex::default(), parked: Flag::default() }
     }
 
-    /// How long a destination may take nothing before it is parked.
+    /// How long it may take nothing before it is parked.
     pub fn park_after(&self) -> Duration {
         self.park_after
     }
 
-    /// Something was delivered. A parked link flows again by [`recovered`](Self::recovered) alone: what a request that was
+    /// Something was delivered. What is parked flows again by [`recovered`](Self::recovered) alone: what a request that was
     /// long under way found says nothing of now.
     pub fn succeeded(&self) {
         self.mends(|trouble| trouble.undelivered = false);
@@ -103,14 +103,12 @@ impl Health {
     fn flows(&self) {
         let Some(trouble) = self.lock().take() else { return };
         let (after, failures) = (trouble.since.elapsed(), trouble.failures);
-        info!(
-            event = Event::LinkFlowing.as_str(),
-            source = %self.source,
-            destination = %self.destination,
-            ?after,
-            failures,
-            "recovered after {after:.1?}: the destination takes changes again"
-        );
+        match &self.to {
+            Addressee::Region(destination) => info!(event = Event::LinkFlowing.as_str(), source = %self.source,
+                %destination, ?after, failures, "recovered after {after:.1?}: the destination takes changes again"),
+            Addressee::Cache(region) => info!(event = Event::CacheRecovered.as_str(), %region, ?after, failures,
+                "recovered after {after:.1?}: the cache takes refreshes again"),
+        }
     }
 
     pub fn failed(&self, error: &StoreError) {
@@ -138,13 +136,14 @@ impl Health {
             Remedy::FixAccess => Event::AccessDenied,
             _ => Event::LinkBackingOff,
         };
-        warn!(
-            event = event.as_str(),
-            source = %self.source,
-            destination = %self.destination,
-            %error,
-            "the destination fails; its changes are kept and tried again"
-        );
+        match &self.to {
+            Addressee::Region(destination) => {
+                warn!(event = event.as_str(), source = %self.source, %destination, %error,
+                "the destination fails; its changes are kept and tried again")
+            }
+            Addressee::Cache(region) => warn!(event = Event::CacheFailing.as_str(), %region, %error,
+                "the cache fails; its refreshes are tried again"),
+        }
     }
 
     /// Nothing was delivered for too long, or too much waits: from now on hints are kept.
@@ -157,22 +156,25 @@ impl Health {
         if self.parked.set(true) {
             return;
         }
-        warn!(
-            event = Event::LinkParked.as_str(),
-            source = %self.source,
-            destination = %self.destination,
-            why,
-            failures,
-            error,
-            "the destination is parked: what it misses is kept as hints until it is back"
-        );
+        match &self.to {
+            Addressee::Region(destination) => warn!(event = Event::LinkParked.as_str(), source = %self.source,
+                %destination, why, failures, error,
+                "the destination is parked: what it misses is kept as hints until it is back"),
+            Addressee::Cache(region) => warn!(event = Event::CacheParked.as_str(), %region, why, failures, error,
+                "the cache is parked: what it misses is kept as hints until it is back; nothing else waits for it"),
+        }
+    }
+
+    /// Whether nothing has failed since something was delivered last.
+    pub fn is_well(&self) -> bool {
+        !self.is_parked() && self.lock().is_none()
     }
 
     pub fn is_parked(&self) -> bool {
         self.parked.is_up()
     }
 
-    /// Waits until the link is parked.
+    /// Waits until it is parked.
     pub async fn until_parked(&self) {
         self.parked.until_up().await;
     }
@@ -228,7 +230,7 @@ mod tests {
 
     fn health() -> Health {
         let region = |name| Region::new(name).unwrap();
-        Health::new(region("west"), region("north"), Duration::from_secs(10))
+        Health::new(region("west"), Addressee::Region(region("north")), Duration::from_secs(10))
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,47 +1,26 @@
 //! A lane: what carries one shard's findings to one consumer.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use super::board::StatusBoard;
-use super::create_missing;
-use super::deliver::Delivery;
-use super::destination::Destination;
+use super::consumer::Consumer;
 use super::health::{Backoff, Health};
 use super::item::Outcome;
-use super::refresh::CacheLane;
 use crate::batch::{Limits, Parcel, Pending};
 use crate::feed::Hint;
 use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
-use crate::stores::{ErrorKind, StoreError};
+use crate::stores::StoreError;
 
 /// How often a lane whose batch takes long looks at what waits behind it.
 const CROWD_CHECK: Duration = Duration::from_millis(500);
-
-/// Counts a lane that has a batch under way.
-struct AtWork<'a>(&'a AtomicUsize);
-
-impl<'a> AtWork<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for AtWork<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// What waits in a lane; the shard's carrier puts in, the lane's task takes out.
 #[derive(Debug, Default)]
@@ -97,23 +76,6 @@ impl Report {
     }
 }
 
-/// Where a lane leads.
-#[derive(Debug)]
-pub(super) enum Consumer {
-    Region(Arc<Delivery>),
-    Cache(CacheLane),
-}
-
-impl Consumer {
-    /// Who it is, for people.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Region(delivery) => delivery.to.region().to_string(),
-            Self::Cache(_) => "the cache".to_owned(),
-        }
-    }
-}
-
 /// A lane's task.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -158,35 +120,33 @@ impl Lane {
 
     /// While the consumer fails, one partition at a time is enough to find out whether it still does.
     fn limits(&self) -> Limits {
-        let parked = matches!(&self.consumer, Consumer::Region(delivery) if delivery.to.health.is_parked());
+        let parked = self.consumer.health().is_parked();
         if self.backoff.is_failing() && !parked { Limits { rows: 1, ..self.limits } } else { self.limits }
     }
 
     async fn carry(&mut self, batch: Vec<Parcel>) {
-        let outcomes = match &self.consumer {
-            Consumer::Cache(cache) => cache.refresh(batch).await,
-            Consumer::Region(delivery) => {
-                let delivery = delivery.clone();
-                let _at_work = AtWork::begin(&delivery.to.lanes_at_work);
-                let began = *self.trying.get_or_insert(self.runtime.instant());
-                let waiting = batch.clone();
-                tokio::select! {
-                    biased;
-                    () = self.given_up(&delivery.to.health, began) => return self.hint(&delivery.to, waiting).await,
-                    outcomes = delivery.deliver(batch) => outcomes,
-                }
-            }
+        let consumer = self.consumer.clone();
+        let _at_work = consumer.reception().begin();
+        let began = *self.trying.get_or_insert(self.runtime.instant());
+        let waiting = batch.clone();
+        let outcomes = tokio::select! {
+            biased;
+            () = self.given_up(consumer.health(), began) => return self.hint(waiting).await,
+            outcomes = consumer.deliver(batch) => outcomes,
         };
-        let (report, failed, failure) = self.sort(outcomes);
+        let (report, later, failed, failure) = self.sort(outcomes);
         let had_success = !report.delivered.is_empty();
         if had_success {
             self.trying = None;
         }
         self.tell(report).await;
         self.basket.put(failed, self.budget);
+        if !later.is_empty() {
+            self.keep_as_hints(later).await;
+        }
         match failure {
             Some(error) => {
-                self.create_what_is_missing(&error).await;
+                consumer.create_what_is_missing(&error).await;
                 let wait = self.backoff.next(&self.runtime, error.retry_after);
                 self.rest(wait).await;
             }
@@ -195,10 +155,10 @@ impl Lane {
         }
     }
 
-    /// What to tell the carrier, what is to be tried again, and why.
-    fn sort(&self, outcomes: Vec<(Parcel, Outcome)>) -> (Report, Vec<Parcel>, Option<StoreError>) {
+    /// What to tell the carrier, what is to become a hint, what is to be tried again, and why.
+    fn sort(&self, outcomes: Vec<(Parcel, Outcome)>) -> (Report, Vec<Parcel>, Vec<Parcel>, Option<StoreError>) {
         let mut report = Report::of(self.number);
-        let (mut failed, mut failure, mut done) = (Vec::new(), None, BTreeMap::new());
+        let (mut later, mut failed, mut failure, mut done) = (Vec::new(), Vec::new(), None, BTreeMap::new());
         for (parcel, outcome) in outcomes {
             match outcome {
                 Outcome::Done(outcome) => {
@@ -206,6 +166,7 @@ impl Lane {
                     report.delivered.push(parcel);
                 }
                 Outcome::LookAgain => report.look_again.push(parcel),
+                Outcome::LookLater if self.consumer.keeps_what_waits() => later.push(parcel),
                 Outcome::LookLater => report.look_later.push(parcel),
                 Outcome::Failed(error) | Outcome::Refused(error) => {
                     failure = Some(error);
@@ -213,17 +174,15 @@ impl Lane {
                 }
             }
         }
-        if let Consumer::Region(delivery) = &self.consumer {
-            for (outcome, rows) in done {
-                self.board.settled(delivery.to.region(), outcome, rows);
-            }
-            match &failure {
-                Some(error) => delivery.to.health.failed(error),
-                None if !report.delivered.is_empty() => delivery.to.health.succeeded(),
-                None => {}
-            }
+        for (outcome, rows) in done {
+            self.consumer.settled(&self.board, outcome, rows);
         }
-        (report, failed, failure)
+        match &failure {
+            Some(error) => self.consumer.health().failed(error),
+            None if !report.delivered.is_empty() => self.consumer.health().succeeded(),
+            None => {}
+        }
+        (report, later, failed, failure)
     }
 
     async fn tell(&self, report: Report) {
@@ -233,19 +192,18 @@ impl Lane {
         }
     }
 
-    /// Waits before the next try, unless the destination is parked meanwhile.
+    /// Waits before the next try, unless the consumer is parked meanwhile.
     async fn rest(&mut self, wait: Duration) {
-        let Consumer::Region(delivery) = &self.consumer else { return tokio::time::sleep(wait).await };
-        let (delivery, now) = (delivery.clone(), self.runtime.instant());
+        let (consumer, now) = (self.consumer.clone(), self.runtime.instant());
         let began = self.trying.unwrap_or(now);
         tokio::select! {
             biased;
-            () = self.given_up(&delivery.to.health, began) => {}
+            () = self.given_up(consumer.health(), began) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
 
-    /// Waits until the destination is parked: by somebody else, or by this lane, because nothing got through it since
+    /// Waits until the consumer is parked: by somebody else, or by this lane, because nothing got through it since
     /// `began`, or because too much waits in it.
     async fn given_up(&mut self, health: &Health, began: Instant) {
         let deadline = began + health.park_after();
@@ -265,10 +223,15 @@ impl Lane {
         }
     }
 
-    /// The destination is parked: what was found becomes hints, which is as good as delivered (R1).
-    async fn hint(&mut self, to: &Destination, batch: Vec<Parcel>) {
+    /// The consumer is parked.
+    async fn hint(&mut self, batch: Vec<Parcel>) {
         (self.trying, self.crowded) = (None, None);
         self.backoff.reset();
+        self.keep_as_hints(batch).await;
+    }
+
+    /// What was found becomes hints, which is as good as delivered (R1).
+    async fn keep_as_hints(&mut self, batch: Vec<Parcel>) {
         let mut report = Report::of(self.number);
         let mut hints = Vec::with_capacity(batch.len());
         for parcel in batch {
@@ -282,7 +245,15 @@ impl Lane {
                 None => report.look_again.push(parcel),
             }
         }
-        let kept = if planted(Bug::HintNotDurable) { Ok(()) } else { to.backlog.keep(hints).await };
+        if planted(Bug::CacheHoldsTheFeed) && matches!(self.consumer, Consumer::Cache(_)) {
+            self.basket.put(report.delivered, self.budget);
+            return tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let forgets = match self.consumer {
+            Consumer::Region(_) => planted(Bug::HintNotDurable),
+            Consumer::Cache(_) => planted(Bug::CacheHintNotDurable),
+        };
+        let kept = if forgets { Ok(()) } else { self.consumer.backlog().keep(hints).await };
         match kept {
             Ok(()) => self.tell(report).await,
             Err(error) => {
@@ -291,14 +262,6 @@ impl Lane {
                 let wait = self.backoff.next(&self.runtime, error.retry_after);
                 tokio::time::sleep(wait).await;
             }
-        }
-    }
-
-    /// A destination whose own daemon never ran has no system tables yet.
-    async fn create_what_is_missing(&self, error: &StoreError) {
-        let (Consumer::Region(delivery), ErrorKind::NoTable) = (&self.consumer, error.kind) else { return };
-        if let Err(error) = create_missing(&delivery.to.store).await {
-            debug!(destination = %delivery.to.region(), %error, "its system tables could not be created yet");
         }
     }
 }

@@ -13,10 +13,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::board::StatusBoard;
+use super::board::{CacheStatus, StatusBoard};
 use super::destination::Destination;
 use super::duty::Duty;
-use crate::model::{PartitionKey, Region, SystemTable, Time};
+use super::refresh::CacheLane;
+use crate::model::{Addressee, PartitionKey, Region, SystemTable, Time};
 use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
 use crate::settle::{LinkPart, LinkStatus, Together};
@@ -31,6 +32,7 @@ const REFRESH_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Publisher {
     pub local: RegionStore,
     pub destinations: Vec<Arc<Destination>>,
+    pub cache: Option<CacheLane>,
     pub board: Arc<StatusBoard>,
     /// Every daemon of the region knows the state of its links; the first of them publishes it.
     pub duty: Arc<Duty>,
@@ -48,6 +50,7 @@ impl Publisher {
             self.board.set_links(links.clone());
             self.measure(&links);
             self.tell_of_throttling();
+            self.tell_of_cache();
             let now = self.runtime.instant();
             if now >= next_publication && publication.is_none() {
                 next_publication = now + self.publish_every;
@@ -67,7 +70,7 @@ impl Publisher {
     fn links(&self) -> Vec<LinkStatus> {
         let now = self.storage_now();
         let link = |(consumer, to): (usize, &Arc<Destination>)| {
-            to.health.calm_down();
+            to.reception.health.calm_down();
             let (last_sync, hints) = self.board.of_hints(consumer);
             let all = Together::of(&part(&self.board, consumer, to), &self.board.of_others(to.region()));
             let oldest_waiting = all.oldest_waiting.into_iter().chain(hints.oldest).min();
@@ -86,6 +89,22 @@ impl Publisher {
         self.destinations.iter().enumerate().map(link).collect()
     }
 
+    fn tell_of_cache(&self) {
+        let Some(cache) = &self.cache else { return };
+        // It is the consumer behind the destinations.
+        let consumer = self.destinations.len();
+        let ((_, oldest, rows), (_, hints)) = (self.board.of_ledgers(consumer), self.board.of_hints(consumer));
+        let oldest_waiting = oldest.into_iter().chain(hints.oldest).min();
+        let backlog_rows = rows as u64 + hints.hints;
+        cache.reception().health.calm_down();
+        let (state, last_error) = cache.reception().health.state();
+        let (record, addressee) = (cache.record(), cache.reception().backlog.addressee());
+        metrics::backlog(addressee, backlog_rows);
+        let (lost, loss) = record.lost.unzip();
+        let warmed = record.warmed;
+        self.board.set_cache(CacheStatus { state, backlog_rows, oldest_waiting, last_error, loss, lost, warmed });
+    }
+
     fn storage_now(&self) -> Time {
         let clocks = self.local.accounts().iter().filter_map(|account| account.tables.clock().at(Instant::now()));
         clocks.max().unwrap_or_else(|| self.runtime.now())
@@ -94,7 +113,7 @@ impl Publisher {
     fn measure(&self, links: &[LinkStatus]) {
         for link in links {
             metrics::lag(&link.source, &link.destination, link.lag);
-            metrics::backlog(&link.destination, link.backlog_rows);
+            metrics::backlog(&Addressee::Region(link.destination.clone()), link.backlog_rows);
             metrics::link_state(&link.source, &link.destination, link.state);
             if let Some(time) = link.last_sync {
                 metrics::last_sync(&link.source, &link.destination, time);
@@ -125,11 +144,11 @@ impl Publisher {
             let beat =
                 async { if publishes { self.tell(&to.store, link).await } else { self.ask(&to.store, link).await } };
             match self.in_time(beat).await {
-                Ok(()) => to.health.heard(),
+                Ok(()) => to.reception.health.heard(),
                 // It answers; its table is being created.
-                Err(error) if error.kind == ErrorKind::NoTable => to.health.heard(),
-                Err(_) if planted(Bug::HeartbeatUnheard) => to.health.heard(),
-                Err(error) => to.health.unheard(&error),
+                Err(error) if error.kind == ErrorKind::NoTable => to.reception.health.heard(),
+                Err(_) if planted(Bug::HeartbeatUnheard) => to.reception.health.heard(),
+                Err(error) => to.reception.health.unheard(&error),
             }
         });
         futures::future::join(futures::future::join_all(here), futures::future::join_all(there)).await;
@@ -155,7 +174,7 @@ impl Publisher {
 /// A link as far as the shards of this daemon go.
 pub(super) fn part(board: &StatusBoard, consumer: usize, to: &Destination) -> LinkPart {
     let (last_sync, oldest_waiting, rows) = board.of_ledgers(consumer);
-    let (state, last_error) = to.health.state();
+    let (state, last_error) = to.reception.health.state();
     let (destination, waiting_rows) = (to.region().clone(), rows as u64);
     LinkPart { destination, last_sync, oldest_waiting, waiting_rows, state, last_error }
 }

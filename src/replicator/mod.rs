@@ -8,12 +8,13 @@
 //!
 //! A destination that takes nothing for a while is parked: its lanes put hints into the [`backlog`], one per row, which
 //! counts as delivered for the records, and its [`drain`] brings it what the hints name when it is back. The [`census`] counts them.
+//! So is the cache; a [`consumer`] is either.
 //!
 //! Several daemons of a region share its shards by [leases](crate::topology::Tenancy): the keeper of this daemon's lease starts
 //! carriers and lanes for the shards that it takes, and ends them before it gives a shard up.
 //!
 //! Beside the line run the readers of the applied log (what came in, for the cache), of the queue form, the publisher of
-//! link state and the sweep of the quarantine.
+//! link state, the sweep of the quarantine, and the watch over a cache that may be flushed.
 
 mod applied_reader;
 mod applied_sender;
@@ -22,6 +23,7 @@ mod backlog;
 mod board;
 mod carrier;
 mod census;
+mod consumer;
 mod deliver;
 mod destination;
 mod disagree;
@@ -52,6 +54,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod watch;
 
 use std::sync::Arc;
 
@@ -62,7 +65,8 @@ use self::duty::Duty;
 use self::leases::Leases;
 use self::tasks::Tasks;
 
-pub use self::board::{Delivered, Snapshot, StatusBoard};
+pub use self::backlog::hint_cache;
+pub use self::board::{CacheStatus, Delivered, Snapshot, StatusBoard};
 pub use self::links::read_links;
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
 pub use self::settings::{CacheSetup, Settings, Setup};

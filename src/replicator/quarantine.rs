@@ -18,7 +18,7 @@ use super::rows::read_row;
 use super::single::change_of;
 use super::tombstones::Tombstones;
 use crate::feed::{Entry, Malformed, Reason, Record, Source, decode_message, encode_relayed};
-use crate::model::{AccountName, Change, ClosedList, Region, Row, RowId, SystemTable, Time, Version};
+use crate::model::{AccountName, Addressee, Change, ClosedList, Region, Row, RowId, SystemTable, Time, Version};
 use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
@@ -80,13 +80,15 @@ impl Quarantine {
     pub async fn hint(
         &self,
         account: &AccountName,
-        destination: &Region,
+        addressee: &Addressee,
         row: &Row,
         why: &Malformed,
     ) -> Result<(), StoreError> {
         let mut entry = Entry::new(Source::Hint, why, self.runtime.now(), row.body.json().to_string());
         entry.account = Some(account.clone());
-        entry.destination = Some(destination.clone());
+        if let Addressee::Region(destination) = addressee {
+            entry.destination = Some(destination.clone());
+        }
         entry.table = row.body.string("Table");
         entry.partition = row.body.string("Partition");
         entry.version = row.body.string("Version");

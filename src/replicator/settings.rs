@@ -81,8 +81,13 @@ impl Default for Settings {
 pub struct CacheSetup {
     /// Where refreshes go.
     pub cache: Arc<dyn Cache>,
+    /// The same cache, written through and for ever whatever its mode: where the markers go by which a flush is noticed. Without
+    /// it nobody watches.
+    pub markers: Option<Arc<dyn Cache>>,
     /// Which key a row has.
     pub keys: KeyTemplate,
+    /// Where it is filled by itself once it was emptied: at most so many rows a second.
+    pub warm: Option<u32>,
 }
 
 /// What a line is made of.

@@ -1,5 +1,6 @@
 //! The line on memory stores, in virtual time.
 
+mod cache;
 mod hints;
 mod quarantine;
 mod storm;
@@ -82,7 +83,12 @@ impl World {
         let replicator = Replicator::new(Setup {
             local: self.regions[n].clone(),
             destinations: self.regions.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, r)| r.clone()).collect(),
-            cache: Some(CacheSetup { cache: self.caches[n].clone(), keys: KeyTemplate::default() }),
+            cache: Some(CacheSetup {
+                cache: self.caches[n].clone(),
+                markers: Some(self.caches[n].client(CacheMode::WriteThrough, None)),
+                keys: KeyTemplate::default(),
+                warm: None,
+            }),
             tables: TableFilter::Every,
             settings: settings.clone(),
             runtime: self.runtime.clone(),

@@ -35,7 +35,7 @@ mod throttled;
 // Which cryptography TLS is made of.
 pub mod tls;
 
-pub use crate::cache::{CacheMode, CachedRow, Refresh, RefreshOutcome};
+pub use crate::cache::{CacheMode, CachedRow, Loss, Refresh, RefreshOutcome};
 pub use cache::{Cache, CacheError};
 pub use error::{ErrorKind, Remedy, StoreError, TransactionError};
 pub use metered::{Metered, MeteredQueue};

@@ -83,6 +83,9 @@ closed_list! {
         CacheFailing = "cache-failing",
             "the region's cache refuses or cannot be reached; refreshes are tried again",
             "check the cache's health, URL and credentials; entries live no longer than their ttl meanwhile";
+        CacheParked = "cache-parked",
+            "the region's cache has taken nothing for a while; what it misses is kept as hints, and nothing waits for it",
+            "bring the cache back: it is refreshed from the hints by itself";
         CacheRecovered = "cache-recovered",
             "the region's cache takes refreshes again",
             "none";
@@ -92,6 +95,21 @@ closed_list! {
         CacheTokenRenewed = "cache-token-renewed",
             "there is a new Entra token for the region's cache after there was none",
             "none";
+        CacheLost = "cache-lost",
+            "the region's cache has been emptied, or holds what it held some time ago: it was flushed or restarted",
+            "run `tablerelay cache warm` for the region, or let readers fill it; see the field loss";
+        CacheUnwatched = "cache-unwatched",
+            "the cache's markers cannot be read or written, so nobody would notice that it was flushed",
+            "let the cache's user write the keys that the template makes of the table relaycontrol";
+        CacheWarming = "cache-warming",
+            "a cache that was emptied is being filled from its region's tables",
+            "none";
+        CacheWarmed = "cache-warmed",
+            "a cache has been filled from its region's tables",
+            "none";
+        CacheNotWarmed = "cache-not-warmed",
+            "a cache that was emptied could not be filled; it is tried again",
+            "read the error; `tablerelay cache warm` does the same by hand";
         QueueFailing = "queue-failing",
             "the queue relay-changes cannot be read; messages stay in it",
             "check that the account has queues, and the credential's role (Storage Queue Data Contributor)";

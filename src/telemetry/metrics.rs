@@ -9,9 +9,9 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use crate::closed_list;
 use crate::feed::Reason;
-use crate::model::{AccountName, ClosedList, Region, Time};
+use crate::model::{AccountName, Addressee, ClosedList, Region, Time};
 use crate::settle::LinkState;
-use crate::stores::{ErrorKind, RefreshOutcome};
+use crate::stores::{ErrorKind, Loss, RefreshOutcome};
 
 /// Age of the oldest change that was seen and is not in the destination, in seconds; zero while there is none.
 pub const LAG_SECONDS: &str = "tablerelay_lag_seconds";
@@ -35,6 +35,8 @@ pub const ACCOUNT_THROTTLED: &str = "tablerelay_account_throttled";
 pub const REQUESTS_HELD_BACK_TOTAL: &str = "tablerelay_requests_held_back_total";
 /// Cache keys refreshed, by what became of them: a [`CacheOutcome`].
 pub const CACHE_REFRESHES_TOTAL: &str = "tablerelay_cache_refreshes_total";
+/// How often a cache was found to have lost something: a [`Loss`].
+pub const CACHE_LOSSES_TOTAL: &str = "tablerelay_cache_losses_total";
 /// Records in an account's feed that are not settled yet.
 pub const FEED_RECORDS: &str = "tablerelay_feed_records";
 
@@ -151,9 +153,9 @@ pub fn last_sync(source: &Region, destination: &Region, time: Time) {
         .set(time.unix_seconds());
 }
 
-/// How many distinct rows wait for a destination.
-pub fn backlog(destination: &Region, rows: u64) {
-    gauge!(BACKLOG_ROWS, "destination" => text(destination)).set(rows as f64);
+/// How many distinct rows wait for a destination, or for the region's own cache.
+pub fn backlog(destination: &Addressee, rows: u64) {
+    gauge!(BACKLOG_ROWS, "destination" => destination.to_string()).set(rows as f64);
 }
 
 /// The state of a link.
@@ -204,6 +206,11 @@ pub fn cache_refresh(region: &Region, outcome: CacheOutcome, keys: u64) {
     counter!(CACHE_REFRESHES_TOTAL, "region" => text(region), "outcome" => outcome.as_str()).increment(keys);
 }
 
+/// A cache lost something: so many times more.
+pub fn cache_lost(region: &Region, loss: Loss, times: u64) {
+    counter!(CACHE_LOSSES_TOTAL, "region" => text(region), "loss" => loss.as_str()).increment(times);
+}
+
 /// How many records an account's feed holds.
 pub fn feed_records(account: &AccountName, records: u64) {
     gauge!(FEED_RECORDS, "account" => account.as_str().to_owned()).set(records as f64);
@@ -215,13 +222,17 @@ pub fn describe() {
     describe_gauge!(LAST_SYNC_TIMESTAMP_SECONDS, "Last Sync Time of a link, in seconds since 1970.");
     describe_counter!(CHANGES_APPLIED_TOTAL, "Rows settled at a destination, by what became of them.");
     describe_counter!(CONFLICTS_TOTAL, "Rows of which the destination held a newer version, by the winning region.");
-    describe_gauge!(BACKLOG_ROWS, "Distinct rows that wait for a destination.");
+    describe_gauge!(
+        BACKLOG_ROWS,
+        "Distinct rows that wait for a destination, or for the region's cache (cache@REGION)."
+    );
     describe_gauge!(LINK_STATE, "1 for the state that a link is in, 0 for the others.");
     describe_gauge!(QUARANTINED_ROWS, "Rows in quarantine, by destination (* for all) and reason.");
     describe_counter!(STORE_REQUESTS_TOTAL, "Requests to storage accounts, each try counted.");
     describe_gauge!(ACCOUNT_THROTTLED, "1 while a storage account asks for less and is asked less, 0 otherwise.");
     describe_counter!(REQUESTS_HELD_BACK_TOTAL, "Requests that were not sent, since their account asks for less.");
     describe_counter!(CACHE_REFRESHES_TOTAL, "Cache keys refreshed, by what became of them.");
+    describe_counter!(CACHE_LOSSES_TOTAL, "How often a cache was found emptied or set back.");
     describe_gauge!(FEED_RECORDS, "Records in an account's feed that are not settled yet.");
 }
 
@@ -242,7 +253,8 @@ mod tests {
         conflict(&north, &west);
         lag(&west, &north, Duration::from_millis(1_500));
         last_sync(&west, &north, Time::from_unix_seconds(1_000));
-        backlog(&north, 4);
+        backlog(&Addressee::Region(north.clone()), 4);
+        backlog(&Addressee::Cache(west.clone()), 5);
         link_state(&west, &north, LinkState::Parked);
         link_state(&west, &north, LinkState::Flowing);
         quarantined(None, Reason::BadJson, 2);
@@ -251,6 +263,7 @@ mod tests {
         account_throttled(&west, &account, true);
         held_back(&west, &account);
         cache_refresh(&west, CacheOutcome::from(RefreshOutcome::Stored), 5);
+        cache_lost(&west, Loss::Emptied, 1);
         feed_records(&account, 6);
     }
 
@@ -266,7 +279,9 @@ mod tests {
         lines.sort();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         tablerelay_account_throttled{region="west",account="west1"} 1
+        tablerelay_backlog_rows{destination="cache@west"} 5
         tablerelay_backlog_rows{destination="north"} 4
+        tablerelay_cache_losses_total{region="west",loss="emptied"} 1
         tablerelay_cache_refreshes_total{region="west",outcome="stored"} 5
         tablerelay_changes_applied_total{destination="north",outcome="inserted"} 3
         tablerelay_conflicts_total{destination="north",winner="west"} 1
@@ -292,7 +307,7 @@ mod tests {
         });
         let text = recorder.handle().render();
         let about = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
-        assert_eq!((about("# HELP"), about("# TYPE")), (12, 12), "{text}");
+        assert_eq!((about("# HELP"), about("# TYPE")), (13, 13), "{text}");
     }
 
     #[test]

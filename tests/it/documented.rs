@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use tablerelay::cache::Loss;
 use tablerelay::feed::{Reason, Source};
 use tablerelay::model::ClosedList;
 use tablerelay::settle::LinkState;
@@ -45,6 +46,7 @@ fn every_closed_list_is_documented_with_meaning_and_remedy() {
     let mut expected = written.clone();
     expected = with::<Role>(&expected, "Role");
     expected = with::<LinkState>(&expected, "LinkState");
+    expected = with::<Loss>(&expected, "Loss");
     expected = with::<Reason>(&expected, "Reason");
     expected = with::<Source>(&expected, "Source");
     expected = with::<ApplyOutcome>(&expected, "ApplyOutcome");

@@ -45,7 +45,8 @@ impl Fleet {
         let who: Arc<str> = format!("{}.daemon{}", world.places[region].name, self.started).into();
         let clock = world.runtime.skewed(world.dice.skew(world.shape.writers_skew));
         let others = (0..world.places.len()).filter(|other| *other != region);
-        let cache = CacheSetup { cache: world.places[region].cache.clone(), keys: KeyTemplate::default() };
+        let cache = world.places[region].cache.clone();
+        let cache = CacheSetup { cache, markers: None, keys: KeyTemplate::default(), warm: None };
         let setup = Setup {
             local: world.lines(&who, region, region, true),
             destinations: others.map(|other| world.lines(&who, region, other, true)).collect(),

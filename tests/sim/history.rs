@@ -100,7 +100,10 @@ async fn trouble(
     flushed: &mut [bool],
     watch: &mut Watch,
 ) -> Result<(), Broken> {
-    for _ in 0..world.shape.steps {
+    for step in 0..world.shape.steps {
+        if step == world.shape.steps / 2 {
+            troubles::cache_goes_down(world);
+        }
         crowd.act(world);
         crowd.drift();
         if world.dice.chance(world.shape.trouble) {
@@ -129,6 +132,8 @@ async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut 
         tokio::time::sleep_until(until).await;
     }
     let since = world.runtime.instant();
+    without_a_cache(world, fleet, watch).await?;
+    world.sky.clear_all();
     let mut quiet = 0;
     loop {
         watch.step(world, fleet)?;
@@ -136,7 +141,7 @@ async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut 
         if shared {
             shards_are_shared(world, fleet)?;
         }
-        let left: Vec<String> = (0..world.places.len()).flat_map(|region| world.left(region)).collect();
+        let left = all_left(world);
         // A version from the future comes out of quarantine later, so quiet has to last a while.
         let waiting = (0..world.places.len()).any(|region| {
             let entries = world.system(region, tablerelay::model::SystemTable::Quarantine);
@@ -150,6 +155,35 @@ async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut 
         if took > patience(world) {
             let text = format!("{left:?} left after {took:?} without faults, quarantine holds versions: {waiting}");
             return Err(Broken::new("everything ends in time", None, text));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn all_left(world: &World) -> Vec<String> {
+    (0..world.places.len()).flat_map(|region| world.left(region)).collect()
+}
+
+/// While a cache alone is down, everything comes to its end but for the hints of the cache, and every link gets past now.
+async fn without_a_cache(world: &World, fleet: &mut Fleet, watch: &mut Watch) -> Result<(), Broken> {
+    if world.shape.cache_down.is_none() {
+        return Ok(());
+    }
+    let (since, began) = (world.runtime.now(), world.runtime.instant());
+    loop {
+        watch.step(world, fleet)?;
+        let mut left = all_left(world);
+        left.retain(|left| !left.starts_with("a hint for cache@"));
+        let links = fleet.daemons.iter().flat_map(|daemon| daemon.board.snapshot().links);
+        let behind: Vec<_> = links.filter(|link| link.last_sync.is_none_or(|last_sync| last_sync < since)).collect();
+        if left.is_empty() && behind.is_empty() {
+            return Ok(());
+        }
+        if began.elapsed() > patience(world) {
+            let links: Vec<_> = behind.iter().map(|link| (&link.source, &link.destination, link.last_sync)).collect();
+            let text =
+                format!("after {:?} {left:?} are left, and links have not reached {since}: {links:?}", began.elapsed());
+            return Err(Broken::new("a cache that is down holds up nothing else", None, text));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

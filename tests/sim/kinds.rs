@@ -76,12 +76,19 @@ kinds! {
     CacheRestarted = "cache restarted";
     CacheReplyLost = "cache's reply lost";
     CacheLate = "refresh that arrives late";
+    CacheDown = "cache down until nothing else is left to do";
+    CacheFrozen = "cache frozen until nothing else is left to do";
 }
 
 impl Kind {
     /// Whether it is a storm that must not be answered by more requests.
     pub fn is_throttling(self) -> bool {
         matches!(self, Self::AccountStorm | Self::AccountStormAfter)
+    }
+
+    /// Whether it lasts until it alone is left.
+    pub fn outlasts(self) -> bool {
+        matches!(self, Self::CacheDown | Self::CacheFrozen)
     }
 
     /// Whether it may be the trouble of one daemon alone.

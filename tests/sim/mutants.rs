@@ -64,6 +64,8 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::ClaimNotConfirmed, 2),    // a shard has one carrier at most
     (Bug::LeaseOutlived, 3),        // a shard has one carrier at most
     (Bug::OthersForgotten, 0),      // Last Sync Time is true
+    (Bug::CacheHintNotDurable, 12), // every cache is current
+    (Bug::CacheHoldsTheFeed, 12),   // a cache that is down holds up nothing else
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

@@ -108,12 +108,14 @@ pub struct Shape {
     pub backoff: Duration,
     /// How long a destination may take nothing before it is parked.
     pub park_after: Duration,
+    /// The region whose cache is down from half-way on until nothing else is left to do, and how.
+    pub cache_down: Option<(usize, Kind)>,
 }
 
 impl Shape {
     /// The shape of a seed's history; `dice` are those of the history.
     pub fn of(seed: u64, dice: &Dice) -> Self {
-        Self::draw(dice).or_storm(seed).or_outage(seed).or_tales(seed)
+        Self::draw(dice).or_storm(seed).or_outage(seed).or_tales(seed).or_without_a_cache(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -126,7 +128,7 @@ impl Shape {
         };
         // Each history has a few kinds of trouble, so that what only shows when nothing else disturbs is seen too.
         let most = dice.pick(&[0, 150, 350, 700]);
-        let usual = Kind::ALL.iter().copied().filter(|kind| !kind.is_throttling());
+        let usual = Kind::ALL.iter().copied().filter(|kind| !kind.is_throttling() && !kind.outlasts());
         let kinds = usual.filter(|_| dice.chance(most)).collect();
         let calm = dice.chance(250);
         let wide = Self {
@@ -154,6 +156,7 @@ impl Shape {
             max_open_records: dice.pick(&[8, 16_384, 16_384]),
             backoff: Duration::from_secs(10),
             park_after: Duration::from_secs(2),
+            cache_down: None,
         };
         match dice.below(10) {
             0 => wide.duel(dice),
@@ -348,6 +351,16 @@ impl Shape {
             future: false,
             ..self
         }
+    }
+
+    /// In one history in eight a cache is down until nothing else is left to do, drawn from dice of its own.
+    fn or_without_a_cache(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x6361_6368_653a);
+        if self.focus.is_told_in_tales() || !dice.chance(125) {
+            return self;
+        }
+        let kind = dice.pick(&[Kind::CacheDown, Kind::CacheFrozen]);
+        Self { cache_down: Some((dice.below(self.regions()), kind)), ..self }
     }
 
     /// How long trouble of a place lasts at most, which is `usual` but for outages.

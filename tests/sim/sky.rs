@@ -50,7 +50,8 @@ impl Storm {
     }
 
     fn falls_on(&self, line: &Line) -> bool {
-        let cache = matches!(self.kind, Kind::CacheCut | Kind::CacheReplyLost | Kind::CacheLate | Kind::CacheRestarted);
+        let cache = self.kind.outlasts()
+            || matches!(self.kind, Kind::CacheCut | Kind::CacheReplyLost | Kind::CacheLate | Kind::CacheRestarted);
         line.cache == cache
             && self.who.as_ref().is_none_or(|who| line.who.starts_with(&**who))
             && self.from.is_none_or(|from| line.from == from)
@@ -106,7 +107,12 @@ impl Sky {
         Some(now - reached.map_or(since, |reached| reached.max(since)))
     }
 
+    /// The faults stop, but for those that outlast the others.
     pub fn clear(&self) {
+        self.storms.lock().unwrap_or_else(PoisonError::into_inner).retain(|storm| storm.kind.outlasts());
+    }
+
+    pub fn clear_all(&self) {
         self.storms.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -191,6 +197,7 @@ impl Sky {
             | Kind::RegionDown
             | Kind::LeaseStuck
             | Kind::CacheCut
+            | Kind::CacheDown
             | Kind::CacheRestarted => Fault::lost_request(),
             Kind::ReplyLost | Kind::CacheReplyLost => Fault::lost_reply(),
             Kind::EffectLate | Kind::CacheLate if writes => Fault::Late(some_time()),
@@ -218,6 +225,8 @@ impl Sky {
                 _ => Fault::Before(throttled()),
             },
             Kind::TokenExpired => Fault::Before(answered(ErrorKind::Denied, 401, "InvalidAuthenticationInfo")),
+            // Nobody waits for the whole of it, and who has gone leaves no effect.
+            Kind::CacheFrozen => Fault::Delay(storm.until - now),
             Kind::StoreFrozen => Fault::Delay((storm.until - now).min(self.quarter)),
             // Its requests go out, and it learns of the replies when it comes back.
             Kind::StaleDaemon => Fault::DelayReply(storm.until - now + some_time()),

@@ -82,6 +82,11 @@ impl MemoryCache {
         *self.lock() = State::default();
     }
 
+    /// Forgets one key, as a Redis does that has no room left.
+    pub fn forget(&self, key: &str) {
+        self.with(|state, _| drop(state.take(key)));
+    }
+
     /// Every key in order with what it holds, past latency and faults. For comparing a cache with its region's rows.
     pub fn snapshot(&self) -> BTreeMap<String, CachedRow> {
         let held = |state: &mut State, now| {

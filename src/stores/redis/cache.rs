@@ -1,6 +1,7 @@
 //! The cache: refreshes by the script, many in a pipeline.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Script, Value, from_redis_va
 use super::failure::{explain, is_foreign, is_unknown_script};
 use super::link::Link;
 use super::{RedisTarget, TargetError};
-use crate::cache::{CachedRow, Refresh, RefreshOutcome, SCRIPT};
+use crate::cache::{CacheMode, CachedRow, Refresh, RefreshOutcome, SCRIPT};
 use crate::runtime::Runtime;
 use crate::stores::{Cache, CacheError};
 
@@ -26,7 +27,7 @@ pub struct RedisCache {
     target: RedisTarget,
     script: Script,
     ttl_ms: u64,
-    link: Link,
+    link: Arc<Link>,
 }
 
 impl RedisCache {
@@ -35,9 +36,14 @@ impl RedisCache {
     /// # Errors
     /// [`TargetError`] where the target contradicts itself. Whether a Redis is there is [`check`](Self::check)'s to say.
     pub fn new(target: RedisTarget, runtime: &Runtime) -> Result<Self, TargetError> {
-        let link = Link::new(&target, runtime)?;
-        let ttl_ms = target.ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53));
-        Ok(Self { target, script: Script::new(SCRIPT), ttl_ms, link })
+        let link = Arc::new(Link::new(&target, runtime)?);
+        Ok(Self { ttl_ms: milliseconds(target.ttl), target, script: Script::new(SCRIPT), link })
+    }
+
+    /// Another client of the same cache, by the same connection, which keeps it in another way.
+    pub fn client(&self, mode: CacheMode, ttl: Option<Duration>) -> Self {
+        let target = RedisTarget { mode, ttl, ..self.target.clone() };
+        Self { ttl_ms: milliseconds(ttl), target, script: Script::new(SCRIPT), link: self.link.clone() }
     }
 
     /// Connects, signs in and loads the script: what has to work before a refresh can.
@@ -100,6 +106,11 @@ impl RedisCache {
         <[_; N]>::try_from(results)
             .map_err(|results| CacheError(format!("Redis answered {} of {N} commands", results.len())))
     }
+}
+
+/// A time to live as the script takes it: 0 for none.
+fn milliseconds(ttl: Option<Duration>) -> u64 {
+    ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 53))
 }
 
 /// Cuts refreshes into pipelines: by count, and by the bytes of their entries.

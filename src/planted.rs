@@ -50,6 +50,8 @@ closed_list! {
         MalformedDropped = "malformed-dropped", "a malformed record is deleted instead of quarantined", "quarantine";
         RefusedDropped = "refused-dropped", "a row that a destination refuses is dropped instead of quarantined", "quarantine";
         NeverSuperseded = "never-superseded", "what lies in quarantine stays there when a later version has arrived", "quarantine";
+        LoserForgotten = "loser-forgotten", "what a delivery overwrites in its own region is not named in the journal", "the journal";
+        TwoWaysIgnored = "two-ways-ignored", "a later update of a row that had come in counts as a conflict", "the journal";
         SyncedTooSoon = "synced-too-soon", "Last Sync Time passes announcements that are open", "Last Sync Time";
         HintNotDurable = "hint-not-durable", "a record ends on a hint that was never written", "hints";
         HintEndedBlindly = "hint-ended-blindly", "a hint is deleted although it was renewed meanwhile", "hints";

@@ -19,6 +19,8 @@ pub struct Parcel {
     pub began: Instant,
     /// When the oldest change was announced that this stands for, by the storage clock.
     pub announced: Time,
+    /// What it overwrote where it was written, if its writer said so.
+    pub base: Option<Version>,
     /// What was found.
     pub finding: Finding,
 }
@@ -136,6 +138,7 @@ mod tests {
             look,
             began: Instant::now(),
             announced: Time::from_ticks(tick),
+            base: None,
             finding: Finding::Row { version, body },
         }
     }

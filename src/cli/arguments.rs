@@ -71,6 +71,9 @@ pub(super) enum Command {
     /// Fill a region's cache
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Look at what two regions changed at the same time
+    #[command(subcommand)]
+    Conflicts(ConflictsCommand),
     /// Serve the embedded store, for tests and benchmarks
     #[command(subcommand)]
     Store(StoreCommand),
@@ -202,6 +205,14 @@ pub(super) struct Warm {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum ConflictsCommand {
+    /// List the conflicts that every region's journal names
+    List(Conflicts),
+    /// Show one conflict with both rows
+    Show(ShowConflict),
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum StoreCommand {
     /// Speak the Table REST API over a store in memory, as strict as Azure, until SIGTERM
     ///
@@ -285,13 +296,36 @@ pub(super) struct Dropped {
     pub config: ConfigFile,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Conflicts {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Those of one table alone
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<String>,
+    /// Most conflicts of each region
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub limit: u32,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowConflict {
+    /// The conflict, as `conflicts list` names it: 16 hex digits
+    #[arg(value_name = "ID", value_parser = entry_id)]
+    pub id: String,
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
 fn entry_id(text: &str) -> Result<String, &'static str> {
     let hex = text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if hex {
-        Ok(text.to_owned())
-    } else {
-        Err("it should be 16 lower-case hex digits, as `quarantine list` shows them")
-    }
+    if hex { Ok(text.to_owned()) } else { Err("it should be 16 lower-case hex digits, as `list` shows them") }
 }
 
 #[cfg(test)]

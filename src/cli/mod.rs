@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cache;
+mod conflicts;
 mod demo;
 mod exit;
 mod inspect;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::telemetry::{LogFormat, LogLevel, log};
-use arguments::{Arguments, CacheCommand, Command, ConfigCommand, QuarantineCommand, StoreCommand};
+use arguments::{Arguments, CacheCommand, Command, ConfigCommand, ConflictsCommand, QuarantineCommand, StoreCommand};
 use exit::{Exit, Failure};
 
 /// Runs the command that the process was called with.
@@ -72,6 +73,14 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
             log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?;
             on_runtime(cache::warm(&command))
+        }
+        Command::Conflicts(ConflictsCommand::List(command)) => {
+            quiet()?;
+            on_runtime(conflicts::list(&command))
+        }
+        Command::Conflicts(ConflictsCommand::Show(command)) => {
+            quiet()?;
+            on_runtime(conflicts::show(&command))
         }
         Command::Store(StoreCommand::Serve(command)) => {
             quiet()?;

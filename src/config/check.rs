@@ -59,6 +59,8 @@ fn replication(section: Section<'_>) -> ReplicationSettings {
         tombstone_scan: section.within("tombstone_scan", default.tombstone_scan, 0..=1_000),
         // The server's clock has whole seconds where it is read most often.
         lease: section.within("lease", default.lease, ms(2_000)..=ms(60_000)),
+        keep_conflicts: section.within("keep_conflicts", default.keep_conflicts, ms(60_000)..=HOUR * 24 * 3_650),
+        most_conflicts: section.within("most_conflicts", default.most_conflicts, 1..=1_000_000),
         // A shorter window shortens what nobody has set.
         park_after: section.within("park_after", default.park_after.min(settle_window / 4), ms(100)..=HOUR),
     };

@@ -78,6 +78,11 @@ pub struct ReplicationSettings {
     pub batch_rows: u32,
     /// While a shard holds at most this many tombstones, they are read in one query instead of one by one.
     pub tombstone_scan: u32,
+    /// How long a conflict stays in the journal.
+    #[serde(serialize_with = "duration::serialize")]
+    pub keep_conflicts: Duration,
+    /// Most conflicts in a region's journal.
+    pub most_conflicts: u32,
     /// How long a destination may take nothing before it is parked.
     #[serde(serialize_with = "duration::serialize")]
     pub park_after: Duration,
@@ -254,6 +259,8 @@ impl Default for ReplicationSettings {
             requests_in_flight: 64,
             batch_rows: 500,
             tombstone_scan: 1_000,
+            keep_conflicts: Duration::from_secs(30 * 24 * 3_600),
+            most_conflicts: 10_000,
             park_after: Duration::from_secs(10),
             lease: Duration::from_secs(8),
         }

@@ -109,6 +109,8 @@ fn tuned(settings: &ReplicationSettings) -> replicator::Settings {
         requests_in_flight: size(settings.requests_in_flight),
         batch: Limits { rows: size(settings.batch_rows), ..default.batch },
         tombstone_scan: u16::try_from(settings.tombstone_scan).unwrap_or(default.tombstone_scan),
+        keep_conflicts: settings.keep_conflicts,
+        most_conflicts: size(settings.most_conflicts),
         park_after: settings.park_after,
         // Who waits less for writers waits less for what they mend.
         sweep_every: default.sweep_every.min(settings.settle_window),

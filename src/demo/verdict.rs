@@ -148,7 +148,7 @@ impl Verdict {
         let mut numbers = vec![
             ("changes written", count(self.changes), rows),
             ("applied", count(self.applied), "rows written by the daemons in the other regions".to_owned()),
-            ("conflicts", count(self.conflicts), "a region was newer already: the newest stands".to_owned()),
+            ("conflicts", count(self.conflicts), "written in two regions at once: the newest stands".to_owned()),
             ("lifted", count(self.lifted), "a region's clocks disagreed: its own order stands".to_owned()),
             ("crashes", count(written.crashes), "announced, never written: nothing is left of them".to_owned()),
             ("kept", count(self.owed as u64), "rows of one writer each are as that writer was told".to_owned()),

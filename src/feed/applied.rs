@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::split::{MAX_LIST_UNITS, quoted};
-use super::{Malformed, Reason};
-use crate::model::{Etag, PartitionKey, Region, Row, RowBody, RowId, RowKey, SystemTable, TableName, Time, WriterId};
+use super::{Malformed, Reason, hash};
+use crate::model::{
+    Etag, PartitionKey, Region, Row, RowBody, RowId, RowKey, SystemTable, TableName, Time, Version, WriterId,
+};
 
 /// A row of the applied log: which rows came in from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,31 +28,74 @@ pub struct Applied {
 /// The key is `at`, `~`, the sender, `~` and a number, so that two senders of one region and two bulks of one tick do not
 /// meet: `first` is the number of the first, and who sends a second bulk at the same `at` goes on counting.
 pub fn encode_applied(source: &Region, at: Time, sender: WriterId, first: usize, rows: &[RowId]) -> Vec<RowBody> {
-    let partition = PartitionKey::from(source.as_str());
-    let row = |(n, list): (usize, String)| {
-        let key = RowKey::new(format!("{at}~{sender}~{:04}", first + n));
-        RowBody::builder(&partition, &key).string("Rows", &list).finish()
-    };
-    lists(rows).into_iter().enumerate().map(row).collect()
+    encode(source, at, sender, first, rows.iter().map(|id| (id, String::new())).collect())
 }
 
-/// `[[table, partition, [row keys]], …]`, cut where a property is full.
-fn lists(rows: &[RowId]) -> Vec<String> {
-    let mut groups: BTreeMap<(&TableName, &PartitionKey), Vec<&RowKey>> = BTreeMap::new();
-    let mut distinct: Vec<&RowId> = rows.iter().collect();
-    distinct.sort();
-    distinct.dedup();
-    for id in distinct {
-        groups.entry((&id.table, &id.partition)).or_default().push(&id.row);
+/// As [`encode_applied`], and at which version each row came in: `Versions` holds the first 8 hex digits of SHA-256(version) of
+/// each, in the order of `Rows`. By them [`tells_of`] says later whether a version was ever here.
+pub fn encode_arrivals(
+    source: &Region,
+    at: Time,
+    sender: WriterId,
+    first: usize,
+    rows: &[(RowId, Version)],
+) -> Vec<RowBody> {
+    encode(source, at, sender, first, rows.iter().map(|(id, version)| (id, digest(version))).collect())
+}
+
+/// Whether a row of the applied log says that this row came in at this version.
+pub fn tells_of(log: &RowBody, id: &RowId, version: &Version) -> bool {
+    let digest = digest(version);
+    let versions = log.string("Versions").unwrap_or_default();
+    let same = |n: usize| versions.get(n * DIGEST..(n + 1) * DIGEST) == Some(digest.as_str());
+    if !(0..versions.len() / DIGEST).any(same) {
+        return false;
+    }
+    let groups = log.string("Rows").and_then(|text| serde_json::from_str::<Groups>(&text).ok()).unwrap_or_default();
+    let rows = groups.into_iter().flat_map(|(table, partition, keys)| {
+        let here = table.eq_ignore_ascii_case(id.table.as_str()) && partition == id.partition.as_str();
+        keys.into_iter().map(move |key| here && key == id.row.as_str())
+    });
+    rows.enumerate().any(|(n, this)| this && same(n))
+}
+
+type Groups = Vec<(String, String, Vec<String>)>;
+
+/// Hex digits of one version.
+const DIGEST: usize = 8;
+
+fn digest(version: &Version) -> String {
+    hash::hex(&hash::sha256(&[version.as_str()]))[..DIGEST].to_owned()
+}
+
+fn encode(source: &Region, at: Time, sender: WriterId, first: usize, mut rows: Vec<(&RowId, String)>) -> Vec<RowBody> {
+    let partition = PartitionKey::from(source.as_str());
+    rows.sort();
+    rows.dedup();
+    let row = |(n, (list, versions)): (usize, (String, String))| {
+        let key = RowKey::new(format!("{at}~{sender}~{:04}", first + n));
+        let body = RowBody::builder(&partition, &key).string("Rows", &list);
+        body.maybe("Versions", (!versions.is_empty()).then_some(versions.as_str())).finish()
+    };
+    lists(&rows).into_iter().enumerate().map(row).collect()
+}
+
+/// `[[table, partition, [row keys]], …]`, cut where a property is full, with what is told of each row beside it. The rows
+/// are sorted.
+fn lists(rows: &[(&RowId, String)]) -> Vec<(String, String)> {
+    let mut groups: BTreeMap<(&TableName, &PartitionKey), Vec<(&RowKey, &str)>> = BTreeMap::new();
+    for (id, version) in rows {
+        groups.entry((&id.table, &id.partition)).or_default().push((&id.row, version));
     }
     let mut lists = Lists::default();
     for ((table, partition), keys) in groups {
         let head = format!("[{},{},[", quoted(table.as_str()), quoted(partition.as_str()));
         let mut open = false;
-        for key in keys {
+        for (key, version) in keys {
             let key = quoted(key.as_str());
             if open && lists.fits(key.len() + 1) {
                 lists.push(&format!(",{key}"));
+                lists.versions.push_str(version);
                 continue;
             }
             if open {
@@ -65,6 +110,7 @@ fn lists(rows: &[RowId]) -> Vec<String> {
                 lists.cut();
                 lists.push(&format!("{head}{key}"));
             }
+            lists.versions.push_str(version);
             open = true;
         }
         lists.push("]]");
@@ -75,14 +121,15 @@ fn lists(rows: &[RowId]) -> Vec<String> {
 /// Lists while they are filled. Bytes are counted, which are never fewer than UTF-16 units.
 #[derive(Default)]
 struct Lists {
-    done: Vec<String>,
+    done: Vec<(String, String)>,
     list: String,
+    versions: String,
 }
 
 impl Lists {
     /// Whether so many more bytes fit, with the brackets that close the group and the list on both sides.
     fn fits(&self, bytes: usize) -> bool {
-        self.list.len() + bytes + "[]]]".len() <= MAX_LIST_UNITS
+        self.list.len() + bytes + "[]]]".len() <= MAX_LIST_UNITS && self.versions.len() + DIGEST <= MAX_LIST_UNITS
     }
 
     fn is_empty(&self) -> bool {
@@ -95,12 +142,12 @@ impl Lists {
 
     fn cut(&mut self) {
         if !self.list.is_empty() {
-            self.done.push(format!("[{}]", self.list));
+            self.done.push((format!("[{}]", self.list), std::mem::take(&mut self.versions)));
             self.list.clear();
         }
     }
 
-    fn finish(mut self) -> Vec<String> {
+    fn finish(mut self) -> Vec<(String, String)> {
         self.cut();
         self.done
     }
@@ -117,7 +164,7 @@ pub fn decode_applied(row: &Row) -> Result<Applied, Malformed> {
     let source = Region::new(row.body.partition().as_str())
         .map_err(|err| bad(format!("the PartitionKey of {table} should be a region: {err}")))?;
     let text = row.body.string("Rows").ok_or_else(|| bad("Rows should be a string".to_owned()))?;
-    let groups: Vec<(String, String, Vec<String>)> = serde_json::from_str(&text)
+    let groups: Groups = serde_json::from_str(&text)
         .map_err(|err| bad(format!("Rows should hold [[table, partition, [row keys]], …]: {err}")))?;
     let mut rows = Vec::new();
     for (name, partition, keys) in groups {
@@ -193,6 +240,22 @@ mod tests {
             rows.sort();
             rows.dedup();
             prop_assert_eq!(found, rows);
+        }
+
+        #[test]
+        fn it_is_told_at_which_versions_rows_came_in(changes in proptest::collection::vec(samples::change(40), 1..6)) {
+            let arrived: Vec<(RowId, Version)> =
+                changes.iter().flat_map(|change| change.rows().map(|(id, _)| (id, change.version.clone()))).collect();
+            let bodies = encode_arrivals(&west(), Time::EPOCH, WriterId(7), 0, &arrived);
+            let told = |id: &RowId, version: &Version| bodies.iter().any(|body| tells_of(body, id, version));
+            for (id, version) in &arrived {
+                prop_assert!(told(id, version));
+                prop_assert!(!told(id, &version.above(&west(), WriterId(8))));
+                prop_assert!(!told(&RowId::new(id.table.clone(), id.partition.clone(), "never".into()), version));
+            }
+            for body in &bodies {
+                prop_assert!(body.string("Versions").unwrap().len() <= MAX_LIST_UNITS);
+            }
         }
 
         #[test]

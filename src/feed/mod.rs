@@ -16,6 +16,7 @@ mod hash;
 mod hint;
 mod malformed;
 mod message;
+mod parts;
 mod quarantine;
 mod record;
 #[cfg(test)]
@@ -24,11 +25,12 @@ mod shard;
 mod split;
 mod tombstone;
 
-pub use applied::{Applied, decode_applied, encode_applied};
+pub use applied::{Applied, decode_applied, encode_applied, encode_arrivals, tells_of};
 pub use hint::{Hint, decode_hint, encode_hint, hint_consumer, hint_keys, hint_partitions, hint_since};
 pub use malformed::{Malformed, Reason};
 pub use message::{decode_message, encode_message};
-pub use quarantine::{Entry, Source, UnreadableEntry, entry_keys};
+pub use parts::{first_units, in_parts, joined, part_name};
+pub use quarantine::{Entry, Source, UnreadableEntry, entry_id, entry_keys};
 pub use record::{
     Record, decode_record, encode_change, encode_numbered, encode_relayed, encode_relayed_nth, is_record_key,
     record_prefix,

@@ -1,5 +1,6 @@
 //! What is in quarantine: rows of `RelayQuarantine`.
 
+use super::parts::{PART, first_units, in_parts, joined, part_name};
 use super::{Malformed, Reason, decode_message, decode_record, hash};
 use crate::closed_list;
 use crate::model::{
@@ -68,12 +69,15 @@ pub struct UnreadableEntry {
     pub field: &'static str,
 }
 
-/// Units of one property of `whole`.
-const PART: usize = 30_000;
 /// Most properties of `whole`.
 const PARTS: usize = 15;
 /// Most units of the texts beside it, so that the row stays under 1 MiB whatever they are.
 const MAX_TEXT: usize = 4_000;
+
+/// The id of an entry that is made of these: 16 hex digits.
+pub fn entry_id(parts: &[&str]) -> String {
+    hash::hex(&hash::sha256(parts)[..8])
+}
 
 /// The keys of an entry in `RelayQuarantine`: the first two digits of its id, and the id.
 pub fn entry_keys(id: &str) -> (PartitionKey, RowKey) {
@@ -114,14 +118,14 @@ impl Entry {
         let account = self.account.as_ref().map_or("", AccountName::as_str);
         let destination = self.destination.as_ref().map_or("", Region::as_str);
         let parts = [self.source.as_str(), "\n", account, "\n", destination, "\n", &self.whole];
-        self.id = hash::hex(&hash::sha256(&parts)[..8]);
+        self.id = entry_id(&parts);
         self
     }
 
     /// Writes it down. What is longer than [`MAX_WHOLE`](Self::MAX_WHOLE) is cut, and says so.
     pub fn encode(&self) -> RowBody {
         let (partition, row) = entry_keys(&self.id);
-        let (parts, cut) = in_parts(&self.whole);
+        let (parts, cut) = in_parts(&self.whole, PARTS);
         let short = |text: &Option<String>| text.as_deref().map(|text| first_units(text, MAX_TEXT).to_owned());
         let mut body = RowBody::builder(&partition, &row)
             .string("Reason", self.reason.as_str())
@@ -140,7 +144,7 @@ impl Entry {
             body = body.int64("Cut", i64::try_from(cut).unwrap_or(i64::MAX));
         }
         for (n, part) in parts.iter().enumerate() {
-            body = body.string(&part_name(n), part);
+            body = body.string(&part_name("Whole", n), part);
         }
         body.finish()
     }
@@ -158,10 +162,7 @@ impl Entry {
         let region = named("Destination").map(|name| Region::new(&name).map_err(|_| bad("Destination"))).transpose()?;
         let account = named("Account").map(|name| AccountName::new(&name).map_err(|_| bad("Account"))).transpose()?;
         let cut = named("Cut").map(|units| units.parse().map_err(|_| bad("Cut"))).transpose()?;
-        let mut whole = text("Whole")?;
-        for part in (1..PARTS).map_while(|n| body.string(&part_name(n))) {
-            whole.push_str(&part);
-        }
+        let whole = joined(body, "Whole", PARTS).ok_or_else(|| bad("Whole"))?;
         Ok(Self {
             reason: Reason::parse(&text("Reason")?).ok_or_else(|| bad("Reason"))?,
             detail: text("Detail")?,
@@ -201,35 +202,6 @@ impl Entry {
         let (partition, row) = (self.partition.as_deref()?, self.row.as_deref()?);
         Some(RowId::new(table, partition.into(), row.into()))
     }
-}
-
-fn part_name(n: usize) -> String {
-    if n == 0 { "Whole".to_owned() } else { format!("Whole{n}") }
-}
-
-/// The text in at most [`PARTS`] pieces, and the units that were left over.
-fn in_parts(text: &str) -> (Vec<&str>, usize) {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while parts.len() < PARTS && (parts.is_empty() || !rest.is_empty()) {
-        let part = first_units(rest, PART);
-        rest = &rest[part.len()..];
-        parts.push(part);
-    }
-    (parts, rest.encode_utf16().count())
-}
-
-/// As many whole characters as fit in `most` UTF-16 units.
-fn first_units(text: &str, most: usize) -> &str {
-    if text.len() <= most {
-        return text;
-    }
-    let mut units = 0;
-    let end = text.char_indices().find(|(_, c)| {
-        units += c.len_utf16();
-        units > most
-    });
-    end.map_or(text, |(at, _)| &text[..at])
 }
 
 #[cfg(test)]

@@ -159,6 +159,7 @@ impl AppliedReader {
                 look: 0,
                 began,
                 announced: *announced,
+                base: None,
                 finding,
             };
             cache.bring(found.map(parcel).collect(), &mut self.trying).await?;

@@ -3,8 +3,8 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::tasks::{LineTask, Spawner};
-use crate::feed::encode_applied;
-use crate::model::{Region, RowBody, RowId, SystemTable, Time, WriterId};
+use crate::feed::encode_arrivals;
+use crate::model::{Region, RowBody, RowId, SystemTable, Time, Version, WriterId};
 use crate::runtime::Runtime;
 use crate::stores::limits::{MAX_OPERATIONS, MAX_TRANSACTION_BYTES};
 use crate::stores::{ErrorKind, Operation, RegionStore, StoreError};
@@ -15,7 +15,7 @@ const WAITING: usize = 64;
 const TOGETHER: usize = 64;
 
 struct Batch {
-    rows: Vec<RowId>,
+    rows: Vec<(RowId, Version)>,
     reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -40,8 +40,8 @@ impl AppliedSender {
         Self(sender)
     }
 
-    /// Returns once the rows are in the log. The rows may be told more than once.
-    pub async fn append(&self, rows: Vec<RowId>) -> Result<(), StoreError> {
+    /// Returns once the rows are in the log, at the versions that came in. The rows may be told more than once.
+    pub async fn append(&self, rows: Vec<(RowId, Version)>) -> Result<(), StoreError> {
         let gone = || StoreError::new(ErrorKind::Unreachable, "the applied log's task is stopping");
         let (reply, answer) = oneshot::channel();
         self.0.send(Batch { rows, reply }).await.map_err(|_| gone())?;
@@ -61,7 +61,7 @@ impl Log {
     async fn run(mut self, mut receiver: mpsc::Receiver<Batch>) {
         let mut batches = Vec::new();
         while receiver.recv_many(&mut batches, TOGETHER).await > 0 {
-            let mut rows: Vec<RowId> = batches.iter().flat_map(|batch| batch.rows.iter().cloned()).collect();
+            let mut rows: Vec<(RowId, Version)> = batches.iter().flat_map(|batch| batch.rows.iter().cloned()).collect();
             rows.sort();
             rows.dedup();
             let result = self.write(&rows).await;
@@ -72,11 +72,11 @@ impl Log {
         }
     }
 
-    async fn write(&mut self, rows: &[RowId]) -> Result<(), StoreError> {
+    async fn write(&mut self, rows: &[(RowId, Version)]) -> Result<(), StoreError> {
         let home = self.store.home();
         let now = home.clock().at(self.runtime.instant()).unwrap_or_else(|| self.runtime.now());
         self.last = now.max(self.last.next());
-        let bodies = encode_applied(&self.source, self.last, self.writer, 0, rows);
+        let bodies = encode_arrivals(&self.source, self.last, self.writer, 0, rows);
         for chunk in transactions(bodies) {
             let table = SystemTable::Applied.name();
             let partition = chunk[0].partition().clone();

@@ -41,6 +41,8 @@ use crate::stores::{Account, DATE_RESOLUTION, Queue, RegionStore};
 
 /// Reports that may wait for a carrier: a few for each lane.
 const REPORTS: usize = 256;
+/// Conflicts are collected once in so many sweeps of the quarantine.
+const COLLECTS: u32 = 20;
 
 /// An account of the region, as its carriers share it.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ pub(super) struct Assembly {
     destinations: Vec<Arc<Destination>>,
     cache: Option<CacheLane>,
     quarantine: Arc<Quarantine>,
+    journal: Arc<Journal>,
     origins: BTreeMap<AccountName, Origin>,
 }
 
@@ -71,6 +74,13 @@ impl Assembly {
             CacheLane::new(single(&setup, local), others, cache, settings)
         });
         let quarantine = Arc::new(Quarantine::new(local.clone(), destinations.clone(), runtime.clone()));
+        let journal = Arc::new(Journal {
+            store: local.clone(),
+            others: destinations.clone(),
+            board: board.clone(),
+            window: settings.settle_window,
+            runtime: runtime.clone(),
+        });
         let to = |store: &RegionStore| Destination::new(local, store.clone(), settings, writer, runtime, &tasks);
         let destinations = destinations.iter().map(to).collect();
         let origin = |account: &Account| {
@@ -78,7 +88,7 @@ impl Assembly {
             (account.tables.account().clone(), Origin { source, activity: Arc::default() })
         };
         let origins = local.accounts().iter().map(origin).collect();
-        Self { board, duty, tasks, destinations, cache, quarantine, origins, setup }
+        Self { board, duty, tasks, destinations, cache, quarantine, journal, origins, setup }
     }
 
     fn backoff(&self) -> Backoff {
@@ -174,6 +184,12 @@ impl Assembly {
         let (sweep, every) = (self.quarantine.clone(), self.setup.settings.sweep_every);
         let stop = self.tasks.stop.clone();
         self.tasks.spawn(LineTask::Sweep, "the quarantine", async move { sweep.run(every, stop).await });
+        let Settings { sweep_every, keep_conflicts, most_conflicts, .. } = self.setup.settings;
+        let (journal, every) = (self.journal.clone(), sweep_every * COLLECTS);
+        let stop = self.tasks.stop.clone();
+        self.tasks.spawn(LineTask::Collector, "conflicts", async move {
+            journal.run(every, (keep_conflicts, most_conflicts), stop).await;
+        });
     }
 
     fn start_queue(&self, account: &Account, queue: &Arc<dyn Queue>) {
@@ -200,9 +216,8 @@ impl Assembly {
         let Setup { local, settings, runtime, .. } = &self.setup;
         let referee = Referee {
             here: single(&self.setup, local),
-            journal: Journal { store: local.clone(), runtime: runtime.clone() },
+            journal: self.journal.clone(),
             quarantine: self.quarantine.clone(),
-            board: self.board.clone(),
             max_clock_skew: settings.max_clock_skew,
             runtime: runtime.clone(),
         };
@@ -248,7 +263,8 @@ impl Assembly {
                 others,
                 poll_busy: settings.poll_busy,
                 poll_idle: settings.poll_idle,
-                margin: settings.max_clock_skew,
+                // The log outlives every announcement that it answers for: a delete's is open for a window and a half.
+                margin: settings.max_clock_skew + settings.settle_window * 2,
                 duty: self.duty.clone(),
                 backoff: self.backoff(),
                 runtime: runtime.clone(),

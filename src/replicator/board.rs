@@ -62,7 +62,7 @@ struct Crew {
 pub struct Delivered {
     /// Rows settled at the destination, by what became of them.
     pub rows: BTreeMap<ApplyOutcome, u64>,
-    /// Rows of which the destination held a newer version.
+    /// Conflicts with the destination that were found here.
     pub conflicts: u64,
 }
 
@@ -234,10 +234,9 @@ impl StatusBoard {
         *delivered.entry(destination.clone()).or_default().rows.entry(outcome).or_default() += rows;
     }
 
-    /// A destination held a newer version, issued by `winner`: counted here and in the metrics.
-    pub(super) fn conflict(&self, destination: &Region, winner: &Region) {
-        metrics::conflict(destination, winner);
-        lock(&self.delivered).entry(destination.clone()).or_default().conflicts += 1;
+    /// A conflict with this region was found.
+    pub(super) fn conflict(&self, with: &Region) {
+        lock(&self.delivered).entry(with.clone()).or_default().conflicts += 1;
     }
 
     pub(super) fn progressed(&self) {

@@ -282,6 +282,7 @@ impl Carrier {
                 look: offer.looked.look,
                 began: offer.looked.began,
                 announced: self.announced(&offer.looked, number),
+                base: self.ledger.base(&offer.looked).cloned(),
                 finding: offer.looked.finding.clone(),
             });
             let mut mine = mine.peekable();

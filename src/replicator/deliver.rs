@@ -13,10 +13,12 @@ use tokio::time::Instant;
 
 use super::destination::Destination;
 use super::disagree::{Disagreement, Referee};
-use super::gather::gather;
+use super::gather::{gather, gather_all};
 use super::item::{Item, Known, Outcome};
+use super::journal::{Case, Lost};
 use super::rows::read_rows;
 use super::single::raise;
+use super::tombstones::Tomb;
 use crate::apply::{AfterFailure, Step, Transaction, after_failure, plan};
 use crate::batch::Parcel;
 use crate::feed::Shard;
@@ -82,6 +84,7 @@ impl Delivery {
                 disagreements.push(n);
             }
         }
+        self.weigh_losses(items).await?;
         if planted(Bug::RemoveFirst) {
             self.write(items).await;
         }
@@ -122,6 +125,7 @@ impl Delivery {
                 {
                     self.to.remember(&item.parcel.id, row.etag.clone(), version.clone());
                 }
+                item.there = row.cloned();
                 item.known = match row {
                     Some(row) => Known::Row(row.etag.clone(), row.version(self.to.region())),
                     None => Known::Absent,
@@ -149,6 +153,22 @@ impl Delivery {
             Finding::Deleted(version) => deliver_delete(version, self.to.region(), &there),
             Finding::Nothing | Finding::Future(_) => Verdict::Equal,
         }
+    }
+
+    /// What is overwritten in its own region by another one that does not know it goes into the journal first.
+    async fn weigh_losses(&self, items: &[Item]) -> Result<(), StoreError> {
+        let mut cases: Vec<BoxFuture<'_, _>> = Vec::new();
+        for item in items.iter().filter(|item| item.is_open()) {
+            let Some(lost) = item.lost() else { continue };
+            cases.push(Box::pin(self.weigh(&item.parcel, &item.parcel.finding, lost)));
+        }
+        gather_all(cases).await.map(drop)
+    }
+
+    async fn weigh(&self, parcel: &Parcel, winner: &Finding, lost: Lost) -> Result<(), StoreError> {
+        let (source, home) = (self.referee.here.region(), self.to.region());
+        let case = Case { id: &parcel.id, winner, base: parcel.base.as_ref(), lost, source, home };
+        self.referee.journal.weigh(case).await
     }
 
     /// R5, first step: the tombstones of all deletes of the batch, those of a shard together.
@@ -299,14 +319,34 @@ impl Delivery {
             let tomb = tombs.get(&item.parcel.id).cloned();
             let deleted = tomb.as_ref().and_then(|tomb| tomb.version.as_ref());
             if deleted.is_some() && deleted > item.parcel.finding.version() && !self.is_own_order(item, deleted) {
+                let deleted = deleted.cloned().map(Finding::Deleted);
                 item.tomb = tomb;
+                self.weigh_taken_out(item, deleted).await?;
                 self.take_out(item).await;
                 disagreements.push(n);
             } else {
+                self.weigh_raised(item, tomb.as_ref()).await?;
                 item.done();
             }
         }
         Ok(())
+    }
+
+    /// A delete whose tombstone was raised between the look at it and the insert.
+    async fn weigh_raised(&self, item: &Item, tomb: Option<&Tomb>) -> Result<(), StoreError> {
+        let Some(lost) = tomb.and_then(Lost::delete).filter(|_| item.verdict == Some(Verdict::Insert)) else {
+            return Ok(());
+        };
+        let known = item.tomb.as_ref().and_then(|tomb| tomb.version.as_ref()) == Some(&lost.version);
+        if known { Ok(()) } else { self.weigh(&item.parcel, &item.parcel.finding, lost).await }
+    }
+
+    /// Whoever raised that tombstone may be gone: what it overrules here is weighed as if they were.
+    async fn weigh_taken_out(&self, item: &Item, deleted: Option<Finding>) -> Result<(), StoreError> {
+        let (Some(winner), Some(version)) = (deleted, item.parcel.finding.version()) else { return Ok(()) };
+        let lost = Lost { version: version.clone(), row: None, deleted: None };
+        let parcel = Parcel { base: None, ..item.parcel.clone() };
+        self.weigh(&parcel, &winner, lost).await
     }
 
     /// R10 before R4: a row of the destination's own, which stood there before we came, below a delete of its own. Its store has
@@ -382,7 +422,8 @@ impl Delivery {
     /// Writes the applied log before anything is settled: a row that the log does not name is not delivered yet.
     async fn tell(&self, items: &mut [Item]) {
         let told = |item: &Item| matches!(&item.outcome, Some(Outcome::Done(outcome)) if changed(*outcome));
-        let rows: Vec<RowId> = items.iter().filter(|item| told(item)).map(|item| item.parcel.id.clone()).collect();
+        let arrival = |item: &Item| Some((item.parcel.id.clone(), item.parcel.finding.version()?.clone()));
+        let rows: Vec<_> = items.iter().filter(|item| told(item)).filter_map(arrival).collect();
         if rows.is_empty() || planted(Bug::NotTold) {
             return;
         }

@@ -6,13 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::board::StatusBoard;
 use super::destination::Destination;
 use super::journal::Journal;
 use super::quarantine::Quarantine;
 use super::single::{Settled, Single, Unsettled};
 use crate::batch::Parcel;
-use crate::model::{ClosedList, RowId, Version};
+use crate::model::{ClosedList, RowId};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Verdict, deliver_delete, deliver_row, from_the_future};
 use crate::runtime::Runtime;
@@ -36,9 +35,8 @@ pub(super) enum Disagreement {
 #[derive(Debug)]
 pub(super) struct Referee {
     pub here: Single,
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     pub quarantine: Arc<Quarantine>,
-    pub board: Arc<StatusBoard>,
     pub max_clock_skew: Duration,
     pub runtime: Runtime,
 }
@@ -65,7 +63,7 @@ impl Referee {
                     }
                     _ => newer,
                 };
-                return self.yield_to(to, id, version, newer, began).await;
+                return self.yield_to(to, id, newer, began).await;
             }
             Verdict::Lift => to.single.lift(id, version).await,
             _ => return Ok(Disagreement::Gone),
@@ -89,7 +87,6 @@ impl Referee {
         &self,
         to: &Destination,
         id: &RowId,
-        ours: &Version,
         theirs: Finding,
         began: Instant,
     ) -> Result<Disagreement, StoreError> {
@@ -103,12 +100,9 @@ impl Referee {
         if planted(Bug::NoTakeOver) {
             return Ok(Disagreement::Superseded);
         }
-        match self.here.take_over(id, &theirs, began).await {
+        match self.here.take_over(id, &theirs, began, (to.region(), self.journal.as_ref())).await {
             Ok(Settled::Written) => {
-                self.journal.conflict(to.region(), id, &winner, ours).await?;
-                self.board.conflict(to.region(), &winner.issued_in());
-                info!(event = Event::Conflict.as_str(), destination = %to.region(), table = %id.table, %winner,
-                    loser = %ours, "a destination held a newer version, which stands everywhere now");
+                self.journal.tell(to.region(), id, &winner).await?;
                 Ok(Disagreement::Superseded)
             }
             Ok(Settled::Had) => Ok(Disagreement::Superseded),

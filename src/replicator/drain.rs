@@ -300,7 +300,8 @@ fn due(kept: &Kept, look: u64) -> DueLook {
 
 fn parcel(looked: &Looked, kept: &Kept) -> Option<Parcel> {
     let (id, look, began) = (looked.row.clone(), looked.look, looked.began);
-    let parcel = Parcel { id, look, began, announced: kept.hint.since, finding: looked.finding.clone() };
+    let announced = kept.hint.since;
+    let parcel = Parcel { id, look, began, announced, base: None, finding: looked.finding.clone() };
     looked.finding.is_deliverable().then_some(parcel)
 }
 

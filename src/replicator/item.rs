@@ -1,8 +1,9 @@
 //! One row of a batch on its way to a destination.
 
+use super::journal::Lost;
 use super::tombstones::Tomb;
 use crate::batch::Parcel;
-use crate::model::{Etag, Version};
+use crate::model::{Etag, Row, Version};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Verdict};
 use crate::stores::{Condition, Operation, StoreError};
@@ -44,6 +45,8 @@ impl Known {
 pub(super) struct Item {
     pub parcel: Parcel,
     pub known: Known,
+    /// The row as it was read at the destination in this round, where it was.
+    pub there: Option<Row>,
     pub tomb: Option<Tomb>,
     pub verdict: Option<Verdict>,
     /// It was written in this round.
@@ -63,6 +66,7 @@ impl Item {
         Self {
             parcel,
             known: Known::Nothing,
+            there: None,
             tomb: None,
             verdict: None,
             written: false,
@@ -119,6 +123,17 @@ impl Item {
         }
     }
 
+    /// What the verdict's write takes away at the destination.
+    pub fn lost(&self) -> Option<Lost> {
+        match (self.verdict?, &self.known) {
+            (Verdict::Replace | Verdict::Delete { remove: true, .. }, Known::Row(_, version)) => {
+                Some(Lost { version: version.clone(), row: self.there.clone(), deleted: None })
+            }
+            (Verdict::Insert, _) => self.tomb.as_ref().and_then(Lost::delete),
+            _ => None,
+        }
+    }
+
     /// Settles it by its verdict.
     pub fn done(&mut self) {
         self.outcome = match self.verdict {
@@ -134,6 +149,7 @@ impl Item {
     /// Makes it ready for another round.
     pub fn restart(&mut self) {
         self.known = Known::Nothing;
+        self.there = None;
         self.tomb = None;
         self.verdict = None;
         self.written = false;

@@ -23,6 +23,7 @@ mod backlog;
 mod board;
 mod carrier;
 mod census;
+mod conflict;
 mod consumer;
 mod deliver;
 mod destination;
@@ -67,6 +68,7 @@ use self::tasks::Tasks;
 
 pub use self::backlog::hint_cache;
 pub use self::board::{CacheStatus, Delivered, Snapshot, StatusBoard};
+pub use self::conflict::{Conflict, Side, UnreadableConflict};
 pub use self::links::read_links;
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
 pub use self::settings::{CacheSetup, Settings, Setup};

@@ -43,6 +43,10 @@ pub struct Settings {
     pub publish_every: Duration,
     /// How often quarantine is counted and versions from the future are tried again.
     pub sweep_every: Duration,
+    /// How long a conflict stays in the journal.
+    pub keep_conflicts: Duration,
+    /// Most conflicts in a region's journal; the oldest go first.
+    pub most_conflicts: usize,
     /// How long a destination may take nothing before it is parked and what it misses is kept as hints.
     pub park_after: Duration,
     /// First wait after a failed delivery; doubles each time, with full jitter.
@@ -69,6 +73,8 @@ impl Default for Settings {
             lease: Duration::from_secs(8),
             publish_every: Duration::from_secs(5),
             sweep_every: Duration::from_secs(30),
+            keep_conflicts: Duration::from_secs(30 * 24 * 3_600),
+            most_conflicts: 10_000,
             park_after: Duration::from_secs(10),
             backoff_first: Duration::from_millis(100),
             backoff_last: Duration::from_secs(10),

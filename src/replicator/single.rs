@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::journal::{Case, Journal, Lost};
 use super::rows::read_row;
 use super::tombstones::{Tomb, Tombstones};
 use crate::feed::{Shard, decode_record, encode_relayed_nth, encode_tombstone};
@@ -20,6 +21,9 @@ use crate::writer::relay;
 
 /// How often a row that others keep writing is tried before it is left for the next look.
 const ATTEMPTS: usize = 8;
+
+/// Where something is taken over from, and where what gives way to it is named.
+type Via<'a> = (&'a Region, &'a Journal);
 
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,21 +112,31 @@ impl Single {
     /// Takes over what another region has: announced here first, so that every other region gets it too, then applied
     /// under R4, R5 and R10.
     ///
-    /// `began` is when the reading of the other region began: what was found there is not written later than R9 allows.
-    pub async fn take_over(&self, id: &RowId, finding: &Finding, began: Instant) -> Result<Settled, Unsettled> {
+    /// `began` is when the reading of the other region, `source`, began: what was found there is not written later than R9
+    /// allows. What gives way here goes into the journal first.
+    pub async fn take_over(
+        &self,
+        id: &RowId,
+        finding: &Finding,
+        began: Instant,
+        via: Via<'_>,
+    ) -> Result<Settled, Unsettled> {
         for _ in 0..ATTEMPTS {
             let stand = self.stand(id).await?;
             let there = stand.standing(self.region());
+            if let Some(lost) = Lost::of(&stand, self.region(), finding) {
+                self.weigh(id, finding, lost, via).await?;
+            }
             let done = match finding {
                 Finding::Row { version, body } => match deliver_row(version, self.region(), &there) {
                     Verdict::Equal | Verdict::Newer => Ok(Settled::Had),
                     Verdict::Lift => self.lift(id, version).await,
-                    _ => self.put(id, version, body, &stand, began).await,
+                    _ => self.put(id, (version, body), &stand, began, via).await,
                 },
                 Finding::Deleted(version) => match deliver_delete(version, self.region(), &there) {
                     Verdict::Delete { raise: false, remove: false } | Verdict::Newer => Ok(Settled::Had),
                     Verdict::Lift => self.lift(id, version).await,
-                    _ => self.delete(id, version, &stand, began).await,
+                    _ => self.delete(id, version, &stand, began, via).await,
                 },
                 Finding::Nothing | Finding::Future(_) => Ok(Settled::Had),
             };
@@ -134,13 +148,24 @@ impl Single {
         Err(Unsettled::LookAgain)
     }
 
+    async fn weigh(
+        &self,
+        id: &RowId,
+        winner: &Finding,
+        lost: Lost,
+        (source, journal): Via<'_>,
+    ) -> Result<(), Unsettled> {
+        let case = Case { id, winner, base: None, lost, source, home: self.region() };
+        Ok(journal.weigh(case).await?)
+    }
+
     async fn put(
         &self,
         id: &RowId,
-        version: &Version,
-        body: &RowBody,
+        (version, body): (&Version, &RowBody),
         stand: &Stand,
         began: Instant,
+        via: Via<'_>,
     ) -> Result<Settled, Unsettled> {
         if !planted(Bug::NoAnnouncement) {
             self.announce(id, version).await?;
@@ -158,8 +183,12 @@ impl Single {
             }
             written => written?,
         };
-        let tomb = self.tombstones.of_row(id).await?.and_then(|tomb| tomb.version);
-        if let (Some(deleted), Some(etag)) = (tomb, etag)
+        let tomb = self.tombstones.of_row(id).await?;
+        if let Some(lost) = tomb.as_ref().and_then(Lost::delete).filter(|_| stand.row.is_none()) {
+            // Raised since it was looked at, perhaps; what was weighed before is there already.
+            self.weigh(id, &Finding::Row { version: version.clone(), body: body.clone() }, lost, via).await?;
+        }
+        if let (Some(deleted), Some(etag)) = (tomb.and_then(|tomb| tomb.version), etag)
             && deleted > *version
         {
             // A delete came between: the row goes again, and the loop finds the newer tombstone.
@@ -169,15 +198,30 @@ impl Single {
         Ok(Settled::Written)
     }
 
-    async fn delete(&self, id: &RowId, version: &Version, stand: &Stand, began: Instant) -> Result<Settled, Unsettled> {
+    async fn delete(
+        &self,
+        id: &RowId,
+        version: &Version,
+        stand: &Stand,
+        began: Instant,
+        via: Via<'_>,
+    ) -> Result<Settled, Unsettled> {
         self.check(began)?;
         self.announce_delete(id, version, stand.tomb.as_ref()).await?;
         // Read after the tombstone stands: whoever inserted the row before that may not have seen it.
-        if let Some(row) = read_row(&self.store, id).await?.filter(|row| row.version(self.region()) < *version) {
-            self.check(began)?;
-            self.remove(id, Condition::Matches(row.etag)).await?;
+        match read_row(&self.store, id).await? {
+            Some(row) if row.version(self.region()) < *version => {
+                let etag = row.etag.clone();
+                let lost = Lost { version: row.version(self.region()), row: Some(row), deleted: None };
+                self.weigh(id, &Finding::Deleted(version.clone()), lost, via).await?;
+                self.check(began)?;
+                self.remove(id, Condition::Matches(etag)).await?;
+                Ok(Settled::Written)
+            }
+            // Written meanwhile, and newer.
+            Some(_) => Ok(Settled::Had),
+            None => Ok(Settled::Written),
         }
-        Ok(Settled::Written)
     }
 
     /// R10: gives what stands a version of this region one tick above `floor`: announced, then stamped on its ETag.

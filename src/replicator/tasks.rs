@@ -26,6 +26,7 @@ closed_list! {
         Leases = "leases", "keeps this daemon's lease, and starts and ends its shards", "none";
         Watch = "watch", "notices when the cache was flushed", "none";
         Sweep = "sweep", "counts what is in quarantine and tries it again", "none";
+        Collector = "collector", "takes old conflicts out of the journal", "none";
     }
 }
 

@@ -5,15 +5,18 @@
 //!
 //! - [`meaning`]: what a look at the source says about an announcement (R2, R3);
 //! - [`deliver_row`], [`deliver_delete`]: what must happen at a destination (R4, R5, R6, R10);
+//! - [`may_conflict`], [`is_conflict`]: which change was lost to a region that did not know it (R6);
 //! - [`from_the_future`]: which versions are not applied (R7);
 //! - [`Freshness`]: until when a look may be acted on (R9).
 
+mod conflict;
 mod deliver;
 mod finding;
 mod freshness;
 mod future;
 mod meaning;
 
+pub use conflict::{Decision, Evidence, decision, is_conflict, may_conflict};
 pub use deliver::{Verdict, deliver_delete, deliver_row};
 pub use finding::{Finding, Standing};
 pub use freshness::Freshness;

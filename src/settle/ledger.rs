@@ -371,6 +371,13 @@ impl Ledger {
         lacking.map(|record| record.inserted).min().or_else(|| records().map(|record| record.inserted).max())
     }
 
+    /// What the version that a look found overwrote where it was written, as far as an open record says.
+    pub fn base(&self, looked: &Looked) -> Option<&Version> {
+        let (open, version) = (self.rows.get(&looked.row)?, looked.finding.version()?);
+        let same = open.records.range((version.clone(), RowKey::from(""))..).take_while(|(found, _)| found == version);
+        same.filter_map(|(_, key)| self.records.get(key)?.base.as_ref()).next()
+    }
+
     /// A consumer has what look `look` found, or something newer that will find its own way.
     pub fn delivered(&mut self, row: &RowId, consumer: usize, look: u64, finding: &Finding) {
         let Some(open) = self.rows.get_mut(row) else { return };

@@ -13,6 +13,8 @@ use crate::resolve::{Finding, Meaning};
 #[derive(Debug)]
 pub(super) struct OpenRecord {
     pub version: Version,
+    /// What it overwrote, where it is about one row and its writer said so.
+    pub base: Option<Version>,
     pub etag: Etag,
     /// The storage server's time of its insertion.
     pub inserted: Time,
@@ -25,8 +27,9 @@ pub(super) struct OpenRecord {
 
 impl OpenRecord {
     pub fn new(change: &Change, etag: Etag, inserted: Time, pass: u64, looks: u64) -> Self {
-        let parts = change.rows().map(|(row, delete)| Part::new(row, delete, looks)).collect();
-        Self { version: change.version.clone(), etag, inserted, pass, ending: false, parts }
+        let parts: Vec<Part> = change.rows().map(|(row, delete)| Part::new(row, delete, looks)).collect();
+        let base = change.base.clone().filter(|_| parts.len() == 1);
+        Self { version: change.version.clone(), base, etag, inserted, pass, ending: false, parts }
     }
 
     pub fn part(&self, row: &RowId) -> Option<&Part> {

@@ -75,8 +75,8 @@ closed_list! {
             "a version is further ahead of the storage clock than the allowed skew; it waits in quarantine",
             "correct the clock of the writer that the version names";
         Conflict = "conflict",
-            "a destination held a newer version; the higher one stands everywhere",
-            "none; both versions are in RelayConflicts";
+            "two regions changed a row, and neither knew of the other's change; the higher version stands everywhere",
+            "run `tablerelay conflicts show` on its id: both rows are in it; write what was lost once more where it matters";
         RowLifted = "row-lifted",
             "writers of one region disagreed in their clocks; what the region's store holds was given a version above",
             "if it is frequent, synchronise the clocks of that region's writers";

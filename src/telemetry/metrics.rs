@@ -57,7 +57,7 @@ closed_list! {
             "none";
         Superseded = "superseded",
             "the destination had a newer version, which stands",
-            "none; see RelayConflicts for both versions";
+            "none; where a change was lost by it, `tablerelay conflicts list` names it";
         Lifted = "lifted",
             "a version of the destination's own region was lifted above one that its store had overruled",
             "if it is frequent, synchronise the clocks of that region's writers";
@@ -137,7 +137,8 @@ pub fn change_applied(destination: &Region, outcome: ApplyOutcome, rows: u64) {
     counter!(CHANGES_APPLIED_TOTAL, "destination" => text(destination), "outcome" => outcome.as_str()).increment(rows);
 }
 
-/// A row of which the destination held a newer version; `winner` is the region whose version stands.
+/// A change of the destination's own that was lost to a newer write of another region; `winner` is the region whose
+/// version stands.
 pub fn conflict(destination: &Region, winner: &Region) {
     counter!(CONFLICTS_TOTAL, "destination" => text(destination), "winner" => text(winner)).increment(1);
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tablerelay::cache::Loss;
 use tablerelay::feed::{Reason, Source};
 use tablerelay::model::ClosedList;
+use tablerelay::resolve::Decision;
 use tablerelay::settle::LinkState;
 use tablerelay::telemetry::Event;
 use tablerelay::telemetry::metrics::{ApplyOutcome, CacheOutcome, StoreOperation};
@@ -49,6 +50,7 @@ fn every_closed_list_is_documented_with_meaning_and_remedy() {
     expected = with::<Loss>(&expected, "Loss");
     expected = with::<Reason>(&expected, "Reason");
     expected = with::<Source>(&expected, "Source");
+    expected = with::<Decision>(&expected, "Decision");
     expected = with::<ApplyOutcome>(&expected, "ApplyOutcome");
     expected = with::<CacheOutcome>(&expected, "CacheOutcome");
     expected = with::<StoreOperation>(&expected, "StoreOperation");

@@ -10,6 +10,7 @@ mod azure_tables;
 mod azure_wire;
 mod cache;
 mod command;
+mod conflicts;
 mod daemon;
 mod demo;
 mod deploy;

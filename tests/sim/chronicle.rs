@@ -79,6 +79,8 @@ pub struct Book {
     /// Rows that were announced, anywhere.
     pub announced: u64,
     pub violations: Vec<String>,
+    /// What applied logs were told, where and when.
+    pub tells: Vec<(usize, Duration, RowBody)>,
     pub counts: Counts,
     hash: u64,
     pub effects: u64,
@@ -160,6 +162,10 @@ impl Chronicle {
         let event = |touch| Event { at, server, region, line: Arc::from(effect.line), touch };
         match effect.table.as_str() {
             "RelayFeed" => book.feed(effect, event),
+            "RelayApplied" => {
+                let told = effect.after.ok().flatten().map(|row| row.body.clone());
+                book.tells.extend(told.map(|body| (region, at, body)));
+            }
             table if table.starts_with("Relay") => {}
             _ => book.row(region, name, effect, event),
         }

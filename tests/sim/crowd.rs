@@ -36,6 +36,8 @@ pub struct Told {
     pub malformed: Vec<String>,
     /// Rows that some region refuses, and where they were written.
     pub poisoned: Vec<(usize, RowId)>,
+    /// Those of them that were written once more at the end.
+    pub healed: Vec<RowId>,
 }
 
 /// A writer and its clock.
@@ -216,6 +218,7 @@ impl Crowd {
         poisoned.dedup();
         for (region, id) in poisoned {
             self.heal(region, &id).await;
+            self.told().healed.push(id);
         }
     }
 

@@ -48,6 +48,8 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::MalformedDropped, 0),     // what is malformed is in quarantine
     (Bug::RefusedDropped, 34),      // Last Sync Time is true
     (Bug::NeverSuperseded, 15),     // everything ends in time
+    (Bug::LoserForgotten, 0),       // ?
+    (Bug::TwoWaysIgnored, 0),       // ?
     (Bug::SyncedTooSoon, 0),        // Last Sync Time is true
     (Bug::HintNotDurable, 1),       // Last Sync Time is true
     (Bug::HintEndedBlindly, 347),   // Last Sync Time is true

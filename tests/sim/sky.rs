@@ -109,7 +109,7 @@ impl Sky {
 
     /// The faults stop, but for those that outlast the others.
     pub fn clear(&self) {
-        self.storms.lock().unwrap_or_else(PoisonError::into_inner).retain(|storm| storm.kind.outlasts());
+        self.storms.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, storm)| storm.kind.outlasts());
     }
 
     pub fn clear_all(&self) {

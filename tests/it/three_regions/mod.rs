@@ -39,8 +39,7 @@ const NAMES: [&str; 3] = ["east", "north", "west"];
 const SETTLE_WINDOW: Duration = Duration::from_secs(15);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(15);
 /// Three Azurites on few cores bear no more. Who is killed and started again has to wait for its own lease to run out.
-const REPLICATION: &str =
-    "settle_window = \"15s\"\nmax_clock_skew = \"15s\"\npoll_busy = \"400ms\"\nrequests_in_flight = 8\nlease = \"2s\"\n";
+const REPLICATION: &str = "settle_window = \"15s\"\nmax_clock_skew = \"15s\"\npoll_busy = \"400ms\"\nrequests_in_flight = 8\nlease = \"2s\"\n";
 /// How long it may take until nothing is wrong any more, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The share of all writes after which a daemon is killed, started again, and another one ended in peace.

@@ -30,6 +30,7 @@ pub fn check(world: &World, told: &Told, flushed: &[bool]) -> Result<(), Broken>
     nothing_stands_below_an_older_tombstone(world, &book, &standing)?;
     acknowledged_is_written(&book, told)?;
     drop(book);
+    super::conflicts::check(world, told)?;
     caches_are_equal(world, &standing, flushed)?;
     quarantine_names_what_nobody_can_read(world, told)
 }

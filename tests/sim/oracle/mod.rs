@@ -3,6 +3,7 @@
 //! [`safety`] is checked as each effect is told and [`Watch`] after every step, faults or not; [`end`] once the faults
 //! have stopped and everything had its time.
 
+mod conflicts;
 pub mod end;
 mod restraint;
 mod safety;

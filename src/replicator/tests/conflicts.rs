@@ -1,0 +1,104 @@
+//! What is in the conflict journal, and what is not.
+
+use super::*;
+use crate::replicator::conflict::Conflict;
+
+impl World {
+    /// What the journals of all regions say, each conflict once.
+    fn conflicts(&self) -> Vec<Conflict> {
+        let rows = self.stores.iter().flat_map(|store| store.snapshot(&SystemTable::Conflicts.name()));
+        let mut conflicts: Vec<_> = rows.map(|row| Conflict::decode(&row).unwrap()).collect();
+        conflicts.sort_by_key(Conflict::id);
+        conflicts.dedup_by_key(|conflict| conflict.id());
+        conflicts
+    }
+
+    async fn arrives(&self, n: usize, version: &Version) {
+        let deadline = self.runtime.instant() + Duration::from_secs(5);
+        while !self.contents(n).iter().any(|body| body.version() == Some(version)) {
+            assert!(self.runtime.instant() < deadline, "{version} does not arrive");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_of_the_two_daemons_is_faster_the_loser_is_named_with_its_row() {
+    for first in [0, 1] {
+        let mut world = World::new(2).await;
+        let low = world.put(0, "p", "a", "from the east").await;
+        tokio::time::advance(Duration::from_millis(10)).await;
+        let high = world.put(1, "p", "a", "from the north").await;
+        world.start_one(first, &Settings::default());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.start_one(1 - first, &Settings::default());
+        world.settle(Duration::from_secs(100)).await;
+        world.assert_equal();
+        let [conflict] = world.conflicts().try_into().unwrap();
+        assert_eq!((&conflict.winner.version, &conflict.loser.version), (&high, &low));
+        assert!(conflict.loser.row.as_deref().is_some_and(|row| row.contains("from the east")), "{conflict:?}");
+        assert!(conflict.winner.row.as_deref().is_some_and(|row| row.contains("from the north")), "{conflict:?}");
+        assert_eq!((conflict.destination.as_str(), conflict.asked), ("east", true));
+        assert!(conflict.skew_millis().is_some_and(|skew| skew.abs() < 100), "{conflict:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_handed_on_from_region_to_region_is_no_conflict() {
+    let mut world = World::new(3).await;
+    world.start(&Settings::default());
+    // One link is slow, so that announcements stay open for long and changes come in by two ways.
+    world.faults(2).set_latency(Duration::from_millis(300), Duration::ZERO);
+    for round in 0..12 {
+        let version = world.put(round % 2, "p", "a", &round.to_string()).await;
+        world.arrives(1 - round % 2, &version).await;
+        // The applied log is told beside the delivery.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    world.settle(Duration::from_secs(100)).await;
+    world.assert_equal();
+    assert_eq!(world.conflicts(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_and_a_delete_that_did_not_know_of_each_other_are_a_conflict_and_two_deletes_are_none() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    for row in ["a", "b"] {
+        world.put(0, "p", row, "x").await;
+    }
+    world.settle(Duration::from_secs(100)).await;
+    world.faults(0).cut(true);
+    let lost = world.put(1, "p", "a", "y").await;
+    world.delete(1, "p", "b").await;
+    world.faults(0).cut(false);
+    world.faults(1).cut(true);
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let delete = world.delete(0, "p", "a").await;
+    world.delete(0, "p", "b").await;
+    world.faults(1).cut(false);
+    world.settle(Duration::from_secs(300)).await;
+    world.assert_equal();
+    let [conflict] = world.conflicts().try_into().unwrap();
+    assert_eq!((&conflict.winner.version, &conflict.loser.version), (&delete, &lost));
+    assert_eq!((conflict.winner.row, conflict.loser.row.is_some()), (None, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_conflicts_and_the_oldest_of_too_many_are_collected() {
+    let mut world = World::new(2).await;
+    for n in 0..6 {
+        world.put(0, "p", &format!("r{n}"), "east").await;
+        tokio::time::advance(Duration::from_millis(10)).await;
+        world.put(1, "p", &format!("r{n}"), "north").await;
+    }
+    let settings = Settings { keep_conflicts: Duration::from_secs(3_600), most_conflicts: 4, ..Settings::default() };
+    world.start(&settings);
+    world.settle(Duration::from_secs(100)).await;
+    assert_eq!(world.conflicts().len(), 6);
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    let left: Vec<usize> = world.stores.iter().map(|s| s.snapshot(&SystemTable::Conflicts.name()).len()).collect();
+    assert!(left.iter().all(|left| *left <= 4), "{left:?}");
+    tokio::time::sleep(Duration::from_secs(4_800)).await;
+    assert_eq!(world.conflicts(), []);
+}

@@ -28,12 +28,20 @@ pub struct Restraint {
     book: Mutex<Book>,
 }
 
+/// A server asked somebody to wait.
+struct Wait {
+    told: Instant,
+    until: Instant,
+    /// Somebody did not.
+    asked: bool,
+}
+
 #[derive(Default)]
 struct Book {
     /// By daemon, region, account, and the end of the storm.
     storms: BTreeMap<(Arc<str>, usize, usize, Instant), Asked>,
     /// By daemon, region, account, and partition: when it was told, and until when to wait.
-    waits: BTreeMap<Place, (Instant, Instant)>,
+    waits: BTreeMap<Place, Wait>,
 }
 
 struct Asked {
@@ -54,7 +62,7 @@ impl Restraint {
     ) {
         let now = Instant::now();
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        let early = book.too_early(line, request, now);
+        let early = book.too_early(line, request, fault, now);
         book.told(line, request, fault, now);
         let many = storm.filter(|storm| storm.kind.is_throttling()).and_then(|storm| {
             let announced = chronicle.book().announced;
@@ -83,17 +91,26 @@ impl Book {
         })
     }
 
-    fn too_early(&self, line: &Line, request: &Request<'_>, now: Instant) -> Option<String> {
-        let (told, until) = self.waits.get(&key(line, request)?)?;
+    /// Once is forgiven: who lets go of a request that is under way, as a lane does that parks its destination, never hears
+    /// what the server asked for.
+    fn too_early(&mut self, line: &Line, request: &Request<'_>, fault: Option<&Fault>, now: Instant) -> Option<String> {
+        let key = key(line, request)?;
+        let Wait { told, until, asked } = self.waits.get_mut(&key)?;
         let early = now > *told + ON_ITS_WAY && now < *until;
-        early.then(|| format!("{} asked {:?} again {:?} too early", line.who, key(line, request), *until - now))
+        let again = early && std::mem::replace(asked, true);
+        let text = again.then(|| format!("{} asked {key:?} again {:?} too early", line.who, *until - now));
+        if early && fault.is_none() {
+            self.waits.remove(&key);
+        }
+        text
     }
 
     fn told(&mut self, line: &Line, request: &Request<'_>, fault: Option<&Fault>, now: Instant) {
         let (Some(Fault::Before(error)), Some(key)) = (fault, key(line, request)) else { return };
         let Some(after) = error.retry_after else { return };
-        let until = self.waits.get(&key).map_or(now + after, |(_, until)| (now + after).max(*until));
-        self.waits.insert(key, (now, until));
+        let wait = self.waits.entry(key).or_insert(Wait { told: now, until: now, asked: false });
+        wait.asked &= now < wait.until;
+        (wait.told, wait.until) = (now, wait.until.max(now + after));
     }
 }
 

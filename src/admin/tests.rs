@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::*;
+use crate::cache::Loss;
 use crate::feed::AccountShard;
 use crate::model::AccountName;
+use crate::replicator::CacheStatus;
 use crate::settle::{LinkState, LinkStatus};
 use crate::stores::ThrottledAccount;
 use crate::topology::MemberId;
@@ -76,9 +78,19 @@ fn whole() -> Snapshot {
         throttled: 12,
         held_back: 34,
     };
+    let cache = CacheStatus {
+        state: LinkState::Parked,
+        backlog_rows: 2,
+        oldest_waiting: None,
+        last_error: Some("no <answer>".to_owned()),
+        loss: Some(Loss::Emptied),
+        lost: Some(Time::from_unix_seconds(1_600_000_150)),
+        warmed: None,
+    };
     let feed_records = BTreeMap::from([(AccountName::new("west1").unwrap(), 7)]);
     Snapshot {
         links: vec![link],
+        cache: Some(cache),
         feed_records,
         throttled: vec![throttled],
         daemon: Some(MemberId::new(123)),
@@ -144,6 +156,10 @@ async fn status_is_versioned_json() {
             }],
             "daemon": "000000000000007b", "shards": { "west1": ["00", "01"] },
             "others": { "00000000000000ff": { "west1": ["02"] } },
+            "cache": {
+                "state": "parked", "backlog_rows": 2, "oldest_waiting": null, "last_error": "no <answer>",
+                "loss": "emptied", "lost": "2020-09-13T12:29:10.0000000Z", "warmed": null
+            },
             "links": [{
                 "source": "west", "destination": "north", "state": "backing-off", "lag_seconds": 1.5,
                 "last_sync": "2020-09-13T12:28:20.0000000Z", "backlog_rows": 3, "oldest_waiting": null,
@@ -160,9 +176,15 @@ async fn the_page_shows_links_and_escapes_what_came_from_outside() {
     endpoint.set(|snapshot| *snapshot = whole());
     let (code, page) = endpoint.get("/").await;
     assert_eq!(code, 200);
-    for words in
-        ["<td>north</td>", "backing-off", "1.500 s", "2020-09-13T12:28:20", "503 &lt;ServerBusy&gt; &amp; &quot;"]
-    {
+    for words in [
+        "<td>north</td>",
+        "backing-off",
+        "1.500 s",
+        "2020-09-13T12:28:20",
+        "503 &lt;ServerBusy&gt; &amp; &quot;",
+        "2 rows wait. no &lt;answer&gt;",
+        "found emptied at",
+    ] {
         assert!(page.contains(words), "{words}: {page}");
     }
     assert!(!page.contains("<ServerBusy>"), "{page}");

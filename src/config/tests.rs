@@ -63,7 +63,7 @@ fn a_small_file_has_every_default() {
     requests_in_flight = 64
     batch_rows = 500
     tombstone_scan = 1000
-    keep_conflicts = "720h"
+    keep_conflicts = "30d"
     most_conflicts = 10000
     park_after = "10s"
     lease = "8s"

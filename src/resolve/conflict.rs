@@ -117,7 +117,7 @@ mod tests {
                 // R6: what stands there is taken over.
                 return self.take_over(from, to, &version);
             }
-            self.arrived(to, &version);
+            self.arrived(from, to, &version);
         }
 
         fn take_over(&mut self, from: usize, to: usize, version: &Version) {
@@ -126,10 +126,14 @@ mod tests {
             self.stands[from] = Some((newer.clone(), None));
             self.held[from].push(newer.clone());
             self.told[from].push(newer);
-            self.arrived(to, version);
+            self.arrived(from, to, version);
         }
 
-        fn arrived(&mut self, to: usize, version: &Version) {
+        /// An announcement waits for the deliveries of its own region; what another one brings on says nothing of it.
+        fn arrived(&mut self, from: usize, to: usize, version: &Version) {
+            if version.region() != NAMES[from] {
+                return;
+            }
             if let Some((_, waits)) = self.waits.iter_mut().find(|(waiting, _)| waiting == version) {
                 waits[to] = false;
             }

@@ -8,7 +8,8 @@
 //!
 //! Brought over it, the winner was written knowing of it, or not. It was, if the loser stood in the winner's own store
 //! before: then that store has put the one over the other, which is what an ordinary later update is, and what a change is
-//! that came back by two ways. Every delivery is told in the applied log of its destination before the announcement of what
+//! that came back by two ways. It makes no difference where that store had overruled the winner first and took the loser in
+//! after it: then R10 lifts what it holds. Every delivery is told in the applied log of its destination before the announcement of what
 //! was delivered ends, and nothing is collected there while the announcement or a hint of it holds back Last Sync Time.
 //! Hence two questions are enough: does the loser still wait for the winner's region, and was it told there all the same?
 

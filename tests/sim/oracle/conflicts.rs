@@ -135,8 +135,14 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
     let Some(winner) = winner else { return Ok(()) };
     let Some((region, born)) = born(world, book, &ack.id, &winner) else { return Ok(()) };
     let known = |event: &Event| event.region == region && names.iter().any(|name| leaves(event, name));
+    // Once it stood in the winner's region after all, that store had overruled the winner by then: R10 lifts what it holds.
+    let stood = |event: &Event| match &event.touch {
+        Touch::Put(put) => event.region == region && names.contains(&put.version),
+        Touch::Deleted(deleted) => event.region == region && names.contains(deleted),
+        _ => false,
+    };
     let is_named = named.iter().any(|conflict| conflict.id == ack.id && names.contains(&conflict.loser));
-    if region == ack.region || is_named || events[..born].iter().any(known) {
+    if region == ack.region || is_named || events[..born].iter().any(known) || events.iter().any(stood) {
         return Ok(());
     }
     let text = format!("{names:?} was lost to {winner}, which did not know it, and no journal says so");

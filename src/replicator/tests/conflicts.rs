@@ -92,13 +92,13 @@ async fn old_conflicts_and_the_oldest_of_too_many_are_collected() {
         tokio::time::advance(Duration::from_millis(10)).await;
         world.put(1, "p", &format!("r{n}"), "north").await;
     }
-    let settings = Settings { keep_conflicts: Duration::from_secs(3_600), most_conflicts: 4, ..Settings::default() };
+    let settings = Settings { keep_conflicts: Duration::from_secs(1_000), most_conflicts: 4, ..Settings::default() };
     world.start(&settings);
     world.settle(Duration::from_secs(100)).await;
     assert_eq!(world.conflicts().len(), 6);
     tokio::time::sleep(Duration::from_secs(700)).await;
     let left: Vec<usize> = world.stores.iter().map(|s| s.snapshot(&SystemTable::Conflicts.name()).len()).collect();
     assert!(left.iter().all(|left| *left <= 4), "{left:?}");
-    tokio::time::sleep(Duration::from_secs(4_800)).await;
+    tokio::time::sleep(Duration::from_secs(1_300)).await;
     assert_eq!(world.conflicts(), []);
 }

@@ -95,7 +95,11 @@ impl Crowd {
         for region in (0..world.places.len()).filter(|region| world.shape.writes(*region)) {
             let whole = world.dice.skew(world.shape.regions_skew);
             for number in 0..2 {
-                let clock = world.runtime.skewed(whole + world.dice.skew(world.shape.writers_skew));
+                let own = match world.shape.focus.is_told_in_tales() {
+                    true => tales::skew(world.shape.focus, region, number),
+                    false => world.dice.skew(world.shape.writers_skew),
+                };
+                let clock = world.runtime.skewed(whole + own);
                 let who = format!("{}.writer{number}", world.places[region].name);
                 let store = world.lines(&who, region, region, false);
                 let options = WriterOptions {

@@ -50,7 +50,7 @@ impl Fleet {
         let setup = Setup {
             local: world.lines(&who, region, region, true),
             destinations: others.map(|other| world.lines(&who, region, other, true)).collect(),
-            cache: Some(cache),
+            cache: (world.shape.cached || region > 0).then_some(cache),
             tables: TableFilter::Every,
             settings: world.settings.clone(),
             runtime: clock.clone(),

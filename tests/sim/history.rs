@@ -72,6 +72,8 @@ async fn live(seed: u64) -> Ended {
     troubles::stage(&world, &mut fleet);
     let mut crowd = Crowd::new(&world);
     let mut flushed = vec![false; world.places.len()];
+    // What nobody fills is as empty as if it had been flushed.
+    flushed[0] = !world.shape.cached;
     let mut watch = Watch::default();
     let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushed, &mut watch).await.err();
     let mut converged = Duration::ZERO;

@@ -33,6 +33,8 @@ pub enum Focus {
     Twins,
     /// Tales of a region of whose two daemons one is cut off and keeps hints, which the other brings.
     Halves,
+    /// Tales of a region whose line to another comes and goes, so that hints are brought while writers go on.
+    Flaps,
     /// Tales of a delete that meets another region's put on its way.
     Crossing,
     /// Tales of a delete that is refused while replies to those who bring the row are lost.
@@ -42,7 +44,7 @@ pub enum Focus {
 }
 
 impl Focus {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Wide,
         Self::Duel,
         Self::Refusal,
@@ -50,6 +52,7 @@ impl Focus {
         Self::Outage,
         Self::Twins,
         Self::Halves,
+        Self::Flaps,
         Self::Crossing,
         Self::Refused,
         Self::Storm,
@@ -67,7 +70,7 @@ impl Focus {
 
     /// Whether its histories are made of tales (`crowd/tales.rs`).
     pub fn is_told_in_tales(self) -> bool {
-        matches!(self, Self::Twins | Self::Halves | Self::Crossing | Self::Refused)
+        matches!(self, Self::Twins | Self::Halves | Self::Flaps | Self::Crossing | Self::Refused)
     }
 }
 
@@ -110,6 +113,9 @@ pub struct Shape {
     pub park_after: Duration,
     /// The region whose cache is down from half-way on until nothing else is left to do, and how.
     pub cache_down: Option<(usize, Kind)>,
+    /// Whether the first region has a cache. One that held a newer version of the region's own shows that it stood there,
+    /// and the line lifts what stands (R10): so a cache makes up for clauses that went before.
+    pub cached: bool,
 }
 
 impl Shape {
@@ -157,6 +163,7 @@ impl Shape {
             backoff: Duration::from_secs(10),
             park_after: Duration::from_secs(2),
             cache_down: None,
+            cached: true,
         };
         match dice.below(10) {
             0 => wide.duel(dice),
@@ -294,12 +301,13 @@ impl Shape {
             return self;
         }
         let tales = Self {
-            focus: dice.pick(&[Focus::Twins, Focus::Halves, Focus::Crossing, Focus::Refused]),
+            focus: dice.pick(&[Focus::Twins, Focus::Halves, Focus::Flaps, Focus::Crossing, Focus::Refused]),
             topology: Topology::MultiActive,
             accounts: vec![1; 2 + dice.below(2)],
             pairs: 0,
             window: Duration::from_secs(4),
-            writers_skew: Duration::from_millis(50),
+            // Clocks that are wrong on purpose (`tales::skew`), and those of the daemons.
+            writers_skew: Duration::from_millis(200),
             regions_skew: Duration::ZERO,
             steps: 60,
             pause: Duration::from_millis(dice.pick(&[150, 400])),
@@ -314,11 +322,13 @@ impl Shape {
             max_open_records: 16_384,
             backoff: Duration::from_millis(200),
             park_after: Duration::from_millis(dice.pick(&[500, 1_000])),
+            cached: dice.chance(300),
             ..self
         };
         match tales.focus {
-            Focus::Twins | Focus::Halves => Self { writers_skew: Duration::from_millis(2_200), ..tales },
-            _ => Self { regions_skew: Duration::from_secs(2), ..tales },
+            // Nothing is parked where it is not about hints.
+            Focus::Twins | Focus::Crossing | Focus::Refused => Self { park_after: Duration::from_secs(10), ..tales },
+            _ => tales,
         }
     }
 
@@ -360,7 +370,7 @@ impl Shape {
             return self;
         }
         let kind = dice.pick(&[Kind::CacheDown, Kind::CacheFrozen]);
-        Self { cache_down: Some((dice.below(self.regions()), kind)), ..self }
+        Self { cache_down: Some((dice.below(self.regions()), kind)), cached: true, ..self }
     }
 
     /// How long trouble of a place lasts at most, which is `usual` but for outages.

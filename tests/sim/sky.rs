@@ -35,6 +35,7 @@ pub struct Storm {
     pub to: Option<usize>,
     pub account: Option<usize>,
     pub per_mille: usize,
+    pub since: Instant,
     pub until: Instant,
 }
 
@@ -53,6 +54,7 @@ impl Storm {
         let cache = self.kind.outlasts()
             || matches!(self.kind, Kind::CacheCut | Kind::CacheReplyLost | Kind::CacheLate | Kind::CacheRestarted);
         line.cache == cache
+            && self.since <= Instant::now()
             && self.who.as_ref().is_none_or(|who| line.who.starts_with(&**who))
             && self.from.is_none_or(|from| line.from == from)
             && self.to.is_none_or(|to| line.to == to)

@@ -55,15 +55,32 @@ pub fn stage(world: &World, fleet: &mut Fleet) {
         Focus::Halves => {
             &[(Kind::CutOneWay, &first, 1, 1_000), (Kind::SlowReply, &first, 0, 300), (Kind::SlowReply, &last, 0, 500)]
         }
+        Focus::Flaps => &[(Kind::SlowReply, &first, 0, 300)],
         Focus::Crossing => &[(Kind::SlowRequest, &other, 0, 500), (Kind::SlowReply, &first, 0, 700)],
         Focus::Refused => &[(Kind::ReplyLost, &first, 1, 400), (Kind::SlowReply, &other, 1, 500)],
         _ => &[],
     };
+    let since = world.runtime.instant();
     for (kind, who, to, per_mille) in all {
         world.chronicle.note(&format!("{} from {who} to {}", kind.name(), world.places[*to].name));
-        let until = world.runtime.instant() + Duration::from_secs(3_600);
+        let until = since + Duration::from_secs(3_600);
         let (who, per_mille) = (Some((*who).clone()), *per_mille);
-        world.sky.brew(Storm { kind: *kind, who, from: None, to: Some(*to), account: None, per_mille, until });
+        world.sky.brew(Storm { kind: *kind, who, from: None, to: Some(*to), account: None, per_mille, since, until });
+    }
+    if focus == Focus::Flaps {
+        flap(world, &first);
+    }
+}
+
+/// A line that comes and goes: for a minute, `who` is cut off from the second region again and again.
+fn flap(world: &World, who: &Arc<str>) {
+    let begin = world.runtime.instant();
+    let (mut until, kind) = (begin, Kind::CutOneWay);
+    while until < begin + Duration::from_secs(60) {
+        let since = until + Duration::from_millis(500) + world.dice.time(Duration::from_secs(2));
+        until = since + world.shape.park_after + world.dice.time(Duration::from_millis(2_500));
+        let (who, to) = (Some(who.clone()), Some(1));
+        world.sky.brew(Storm { kind, who, from: None, to, account: None, per_mille: 1_000, since, until });
     }
 }
 
@@ -143,8 +160,9 @@ fn add(
     let whose = who.as_deref().unwrap_or(name(from));
     let text = format!("{} from {whose} to {} for {lasts:?}", kind.name(), name(to));
     world.chronicle.note(&text);
-    let until = world.runtime.instant() + lasts;
-    world.sky.brew(Storm { kind, who, from, to, account: None, per_mille, until });
+    let since = world.runtime.instant();
+    let until = since + lasts;
+    world.sky.brew(Storm { kind, who, from, to, account: None, per_mille, since, until });
 }
 
 /// One account of a region refuses everything from everybody, for long.
@@ -156,9 +174,10 @@ fn long_storm(world: &World, kind: Kind, region: usize) {
         kind.name(),
         world.places[region].name
     ));
-    let until = world.runtime.instant() + lasts;
+    let since = world.runtime.instant();
+    let until = since + lasts;
     let account = Some(account);
-    world.sky.brew(Storm { kind, who: None, from: None, to: Some(region), account, per_mille: 1_000, until });
+    world.sky.brew(Storm { kind, who: None, from: None, to: Some(region), account, per_mille: 1_000, since, until });
 }
 
 /// A daemon dies, or is asked to end, and another takes its place.
@@ -191,11 +210,12 @@ fn steal(world: &World, fleet: &mut Fleet, region: usize) {
 fn stale(world: &World, fleet: &mut Fleet) {
     let at = world.dice.below(fleet.daemons.len());
     let (who, region) = (fleet.daemons[at].who.clone(), fleet.daemons[at].region);
-    let until = world.runtime.instant() + world.shape.window + world.dice.time(Duration::from_secs(60));
+    let since = world.runtime.instant();
+    let until = since + world.shape.window + world.dice.time(Duration::from_secs(60));
     fleet.stalled_until = fleet.stalled_until.max(Some(until + world.shape.window));
     world.chronicle.note(&format!("{who} stalls"));
     let (kind, who) = (Kind::StaleDaemon, Some(who));
-    world.sky.brew(Storm { kind, who, from: None, to: None, account: None, per_mille: 1_000, until });
+    world.sky.brew(Storm { kind, who, from: None, to: None, account: None, per_mille: 1_000, since, until });
     if fleet.of(region) < 2 {
         fleet.start(world, region);
     }

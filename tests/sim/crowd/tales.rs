@@ -18,7 +18,11 @@ impl Crowd {
         let id = world.row_of_tale(self.tales);
         self.tales += 1;
         for (region, writer, deed, after) in parts(world.shape.focus, &self.dice) {
-            let work = self.work(&self.authors[2 * region + writer]);
+            let mut work = self.work(&self.authors[2 * region + writer]);
+            if world.shape.focus == Focus::Flaps {
+                // Whoever writes at once is seen at once.
+                work.window = Duration::ZERO;
+            }
             let id = id.clone();
             self.at_work.spawn(async move {
                 tokio::time::sleep(after).await;
@@ -29,6 +33,19 @@ impl Crowd {
     }
 }
 
+/// How far a writer's clock is ahead, in ticks. Of two writers of the first region, one is ahead and one behind; or the deletes
+/// are ahead of the puts that they meet.
+pub fn skew(focus: Focus, region: usize, number: usize) -> i64 {
+    let millis = match (focus, region, number) {
+        (Focus::Twins | Focus::Halves | Focus::Flaps, _, 0) => 2_200,
+        (Focus::Twins | Focus::Halves | Focus::Flaps, ..) => -2_200,
+        (Focus::Crossing, 0, _) | (Focus::Refused, 1, _) => 1_500,
+        _ => -1_500,
+    };
+    millis * 10_000
+}
+
+/// What happens in a tale.
 fn parts(focus: Focus, dice: &Dice) -> Vec<Part> {
     let within = |most| dice.time(Duration::from_millis(most));
     let between = |from, until| Duration::from_millis(from) + within(until - from);
@@ -36,15 +53,15 @@ fn parts(focus: Focus, dice: &Dice) -> Vec<Part> {
     let (put, delete, refused) = (Deed::Raw(put), Deed::Raw(delete), Deed::Raw(refused));
     let first = dice.below(2);
     match focus {
-        // By the one whose clock is ahead and, a little later, by the one whose clock is behind: in every second tale.
-        Focus::Twins => vec![(0, first, put, Duration::ZERO), (0, 1 - first, put, within(300))],
-        Focus::Halves => vec![(0, first, put, Duration::ZERO), (0, 1 - first, put, within(3_000))],
+        // First by the one whose clock is ahead, then by the one whose clock is behind.
+        Focus::Twins => vec![(0, 0, put, Duration::ZERO), (0, 1, put, within(300))],
+        Focus::Halves | Focus::Flaps => vec![(0, 0, put, Duration::ZERO), (0, 1, put, within(3_000))],
         Focus::Crossing => vec![(1, first, put, Duration::ZERO), (0, first, delete, within(600))],
         Focus::Refused => vec![
             (0, first, put, Duration::ZERO),
-            (1, first, refused, between(300, 800)),
-            (0, first, put, between(300, 1_200)),
-            (0, first, put, between(600, 2_000)),
+            (1, first, refused, between(800, 1_400)),
+            (0, first, put, between(900, 1_700)),
+            (0, first, put, between(1_800, 2_400)),
         ],
         _ => vec![],
     }

@@ -94,7 +94,7 @@ impl Sky {
     }
 
     pub fn brew(&self, storm: Storm) {
-        self.storms.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), storm));
+        self.storms.lock().unwrap_or_else(PoisonError::into_inner).push((storm.since, storm));
     }
 
     /// For how long no request of somebody has reached a place, its home account at least, where a cut is why.

@@ -89,7 +89,17 @@ pub fn cache_goes_down(world: &World) {
     let Some((region, kind)) = world.shape.cache_down else { return };
     world.chronicle.note(&format!("{}: {}", kind.name(), world.places[region].name));
     let until = world.runtime.instant() + Duration::from_secs(86_400);
-    world.sky.brew(Storm { kind, who: None, from: None, to: Some(region), account: None, per_mille: 1_000, until });
+    let since = world.runtime.instant();
+    world.sky.brew(Storm {
+        kind,
+        who: None,
+        from: None,
+        to: Some(region),
+        account: None,
+        per_mille: 1_000,
+        since,
+        until,
+    });
 }
 
 /// What a storm of this kind covers, how dense it is, and how long it lasts.

@@ -4,7 +4,7 @@
 //! Azure allows 20,000 rows a second of an account and 2,000 of a partition, says "slow down" beyond that, and moves a
 //! partition to more servers only under a load that grows gradually. So each *place*, the account and every partition in
 //! trouble, has three things. A [`Rate`](rate::Rate) is cut by half when the place says "slow down", and grows by steps
-//! afterwards. A [`Budget`](budget::Budget) says how much of what failed may be asked again: one tenth of what succeeds, and a
+//! afterwards. A [`budget::Budget`] says how much of what failed may be asked again: one tenth of what succeeds, and a
 //! handful to begin with. Where it is spent, the place is *shut*: one request an interval, the probe, goes out to
 //! see whether it answers again, and everything else is held back before it is sent. And what the server asked to wait
 //! is waited for by all.

@@ -129,6 +129,17 @@ impl Consumer {
         }
     }
 
+    /// How long a batch of hints may be under way. To a region as long as R9 lets what was looked at be sent, so that hints get
+    /// through where a batch takes longer than what parks it: a slow line, a short `park_after`. A cache that takes longer than
+    /// what parks it would come and go.
+    pub fn delivery_patience(&self, settle_window: Duration) -> Duration {
+        let park_after = self.health().park_after();
+        match self {
+            Self::Region(_) => park_after.max(settle_window / 2),
+            Self::Cache(_) => park_after,
+        }
+    }
+
     /// Whether what waits for a third region to do its part becomes a hint, rather than to keep its record open. To a cache,
     /// nobody else's pace matters.
     pub fn keeps_what_waits(&self) -> bool {

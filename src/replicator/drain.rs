@@ -220,7 +220,7 @@ impl Drain {
         }
         self.trying.get_or_insert(self.runtime.instant());
         let all: Vec<RowId> = parcels.iter().map(|parcel| parcel.id.clone()).collect();
-        let patience = self.to.health().park_after();
+        let patience = self.to.delivery_patience(self.window);
         let Ok(outcomes) = timeout(patience, self.to.deliver(parcels)).await else {
             return (all, Some(no_answer(patience)));
         };

@@ -215,24 +215,34 @@ impl Crowd {
     }
 
     /// Waits until the last writer is done.
-    pub async fn finish(&mut self) {
+    pub async fn finish(&mut self, world: &World) {
         while self.at_work.join_next().await.is_some() {}
         let mut poisoned = std::mem::take(&mut self.told().poisoned);
         poisoned.sort();
         poisoned.dedup();
+        if !poisoned.is_empty() {
+            // What was sent last may take effect after its writer was told that it did not.
+            tokio::time::sleep(world.shape.window).await;
+        }
         for (region, id) in poisoned {
-            self.heal(region, &id).await;
+            self.heal(world, region, &id).await;
             self.told().healed.push(id);
         }
     }
 
-    /// Somebody writes a refused row once more, as every region takes it.
-    async fn heal(&self, region: usize, id: &RowId) {
+    /// Somebody writes a refused row once more, as every region takes it, over what stands anywhere: who merges into a refused
+    /// row makes another one, in a region whose clock may be ahead.
+    async fn heal(&self, world: &World, region: usize, id: &RowId) {
         let Some(author) = self.authors.iter().find(|author| author.region == region) else { return };
         let body = RowBody::builder(&id.partition, &id.row).string("Value", "as everybody takes it").finish();
         // Its clock may have to pass what stands there first.
         for _ in 0..60 {
-            if author.writer.insert_or_replace(&id.table, &body, None).await.is_ok() {
+            let standing = (0..world.places.len()).flat_map(|region| {
+                let name = world.places[region].name.clone();
+                world.rows(region).into_iter().filter(|(row, _)| row == id).map(move |(_, row)| row.version(&name))
+            });
+            let over = standing.max();
+            if author.writer.insert_or_replace(&id.table, &body, over.as_ref()).await.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;

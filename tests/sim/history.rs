@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tablerelay::feed::Entry;
+use tablerelay::model::{Row, SystemTable};
 use tablerelay::planted::{Bug, plant};
 
 use crate::chronicle::Chronicle;
@@ -128,7 +130,7 @@ async fn trouble(
 async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut Watch) -> Result<Duration, Broken> {
     world.sky.clear();
     world.chronicle.note("the faults stop");
-    crowd.finish().await;
+    crowd.finish(world).await;
     // Who stalls comes back by itself, and what it does then belongs to the faults.
     if let Some(until) = fleet.stalled_until.take() {
         tokio::time::sleep_until(until).await;
@@ -145,21 +147,29 @@ async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut 
         }
         let left = all_left(world);
         // A version from the future comes out of quarantine later, so quiet has to last a while.
-        let waiting = (0..world.places.len()).any(|region| {
-            let entries = world.system(region, tablerelay::model::SystemTable::Quarantine);
-            entries.iter().any(|entry| !entry.body.json().contains("broken") && !entry.body.json().contains("garbled"))
-        });
-        quiet = if left.is_empty() && !waiting { quiet + 1 } else { 0 };
+        let waiting = in_quarantine(world);
+        quiet = if left.is_empty() && waiting.is_empty() { quiet + 1 } else { 0 };
         let took = since.elapsed();
         if quiet >= QUIET && shared {
             return Ok(took);
         }
         if took > patience(world) {
-            let text = format!("{left:?} left after {took:?} without faults, quarantine holds versions: {waiting}");
-            return Err(Broken::new("everything ends in time", None, text));
+            let text = format!("{left:?} left after {took:?} without faults, and in quarantine {waiting:?}");
+            let entry = all_quarantined(world).find_map(|entry| Entry::decode(&entry).ok()?.row_id());
+            return Err(Broken::new("everything ends in time", entry.as_ref(), text));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// What is in quarantine and can be read: its versions come out when their time has come, or are superseded.
+fn in_quarantine(world: &World) -> Vec<String> {
+    let entries = all_quarantined(world).map(|entry| entry.body.json().to_string());
+    entries.filter(|entry| !entry.contains("broken") && !entry.contains("garbled")).collect()
+}
+
+fn all_quarantined(world: &World) -> impl Iterator<Item = Row> {
+    (0..world.places.len()).flat_map(|region| world.system(region, SystemTable::Quarantine))
 }
 
 fn all_left(world: &World) -> Vec<String> {

@@ -9,7 +9,7 @@ use crate::feed::{
     Entry, Shard, Source, decode_hint, decode_message, decode_record, decode_tombstone, hint_keys, record_prefix,
     tombstone_key,
 };
-use crate::model::{Change, ClosedList, Region, Row, RowBody, RowId, SystemTable, TableName, Time, Version};
+use crate::model::{Addressee, Change, ClosedList, Region, Row, RowBody, RowId, SystemTable, TableName, Time, Version};
 use crate::replicator::{self, CacheSetup};
 use crate::settle::LinkStatus;
 use crate::stores::{ErrorKind, Query, RegionStore, Scope, StoreError};
@@ -119,11 +119,14 @@ fn names(change: &Change, id: &RowId) -> Option<bool> {
 
 async fn hints(store: &RegionStore, id: &RowId, names: &[&Region]) -> Result<Vec<Waits>, StoreError> {
     let mut hints = Vec::new();
-    for region in names.iter().filter(|region| **region != store.region()) {
-        let (partition, key) = hint_keys(region.as_str(), id);
+    let others =
+        names.iter().filter(|region| **region != store.region()).map(|region| Addressee::Region((*region).clone()));
+    for to in others.chain([Addressee::Cache(store.region().clone())]) {
+        let to = to.to_string();
+        let (partition, key) = hint_keys(&to, id);
         let row = none_where_no_table(store.home().get(&SystemTable::Backlog.name(), &partition, &key).await)?;
         if let Some(hint) = row.and_then(|row| decode_hint(&row).ok()) {
-            hints.push(Waits { destination: region.to_string(), version: hint.version, since: hint.since });
+            hints.push(Waits { destination: to, version: hint.version, since: hint.since });
         }
     }
     Ok(hints)

@@ -3,7 +3,7 @@
 use super::super::output;
 use super::picture::{Cache, Column, Held, Link, Picture, Standing};
 use crate::closed_list;
-use crate::model::{Region, Time, Version};
+use crate::model::{Addressee, Region, Time, Version};
 use crate::settle::{LinkState, LinkStatus};
 
 closed_list! {
@@ -193,7 +193,7 @@ fn settled(picture: &Picture, newest: Option<&Column>) -> Vec<Clause> {
             let (age, to) = (ago(picture.at, hint.since), &hint.destination);
             clauses.push((Prospect::OnItsWay, format!("a hint of {age} in {} for {to} has yet to end", column.region)));
         }
-        clauses.extend(cache(column));
+        clauses.extend(cache(column, picture.at));
     }
     if clauses.is_empty() && picture.unreachable.is_empty() {
         text.push_str("; nothing waits");
@@ -245,19 +245,39 @@ fn quarantined(region: &Region, held: &Held) -> Clause {
     (Prospect::Quarantined, format!("held in quarantine in {region}{to} as {id} ({reason}): {remedy}"))
 }
 
-fn cache(column: &Column) -> Option<Clause> {
-    let Cache::Entry { version, deleted } = &column.cache else { return None };
+/// Where the cache of a region does not hold what the region does, what will set it right.
+fn cache(column: &Column, now: Time) -> Option<Clause> {
+    let (region, own) = (&column.region, Addressee::Cache(column.region.clone()).to_string());
+    let hint = column.hints.iter().find(|hint| hint.destination == own).map(|hint| ago(now, hint.since));
+    let (version, deleted) = match &column.cache {
+        Cache::Entry { version, deleted } => (version, *deleted),
+        Cache::Unreachable { error } => {
+            let text = format!(
+                "the cache of {region} cannot be reached ({error}): a hint of {} waits until it is back",
+                hint?
+            );
+            return Some((Prospect::Parked, text));
+        }
+        Cache::Absent => {
+            let text = format!("the cache of {region} lacks it: a hint of {} waits to refresh it", hint?);
+            return Some((Prospect::CacheBehind, text));
+        }
+        Cache::None => return None,
+    };
     let standing = column.standing();
     let stands = standing.version().map(Version::as_str);
-    let right = stands == Some(version) && *deleted == matches!(standing, Standing::Deleted(_));
+    let right = stands == Some(version) && deleted == matches!(standing, Standing::Deleted(_));
     // A deleted row's mark leaves before its tombstone does.
-    let gone = stands.is_none() && *deleted;
+    let gone = stands.is_none() && deleted;
     if right || gone {
         return None;
     }
-    let (region, order) = (&column.region, if Some(version.as_str()) > stands { "newer" } else { "older" });
-    let refreshed =
-        if column.records.is_empty() { "it lives no longer than its ttl" } else { "it is refreshed with the record" };
+    let order = if Some(version.as_str()) > stands { "newer" } else { "older" };
+    let refreshed = match hint {
+        _ if !column.records.is_empty() => "it is refreshed with the record".to_owned(),
+        Some(age) => format!("a hint of {age} waits to refresh it"),
+        None => "it lives no longer than its ttl".to_owned(),
+    };
     Some((Prospect::CacheBehind, format!("the cache of {region} holds {version}, {order} than the table; {refreshed}")))
 }
 

@@ -66,7 +66,7 @@ pub(super) struct Open {
 /// A hint of the row.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Waits {
-    /// The region that it waits for, or what else has hints.
+    /// The region that it waits for, or `cache@` and this region: its cache.
     pub destination: String,
     pub version: Version,
     /// When the oldest change was announced that it stands for.

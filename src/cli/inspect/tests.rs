@@ -237,6 +237,23 @@ fn a_cache_that_holds_another_version_than_its_table_is_told() {
 }
 
 #[test]
+fn what_waits_for_a_cache_is_told_with_the_cache() {
+    let holds =
+        |cache| said(vec![with("north", 2), Column { cache, hints: waits("cache@west", 2), ..with("west", 2) }]);
+    let entry = |n: i64| Cache::Entry { version: version(n).to_string(), deleted: false };
+    assert_eq!(holds(entry(2)).0, Prospect::Equal, "it was refreshed since");
+    let (next, sentence) = holds(entry(1));
+    assert_eq!(next, Prospect::CacheBehind);
+    assert!(sentence.ends_with("older than the table; a hint of 3 min 20 s ago waits to refresh it"), "{sentence}");
+    assert!(holds(Cache::Absent).1.ends_with("the cache of west lacks it: a hint of 3 min 20 s ago waits to refresh it"));
+    let (next, sentence) = holds(Cache::Unreachable { error: "no reply".to_owned() });
+    assert_eq!(next, Prospect::Parked);
+    let down = "the cache of west cannot be reached (no reply): a hint of 3 min 20 s ago waits until it is back";
+    assert!(sentence.ends_with(down), "{sentence}");
+    assert_eq!(said(vec![with("north", 2), Column { cache: Cache::Absent, ..with("west", 2) }]).0, Prospect::Equal);
+}
+
+#[test]
 fn a_table_that_is_not_replicated_is_told_before_all_else() {
     let not = Picture { replicated: false, ..picture(vec![with("north", 1), with("west", 2)]) };
     let Outlook { next, sentence } = outlook(&not);
@@ -310,7 +327,9 @@ async fn everything_is_found_of_rows_with_odd_keys_in_whichever_account_they_are
         assert_eq!(tombstone.row(), &tombstone_key(&id));
         put(own.as_ref(), SystemTable::Feed, tombstone).await;
         let hint = Hint { id: id.clone(), version: version(2), since: time(5) };
-        put(home.as_ref(), SystemTable::Backlog, encode_hint("north", &hint)).await;
+        for addressee in ["north", "cache@west"] {
+            put(home.as_ref(), SystemTable::Backlog, encode_hint(addressee, &hint)).await;
+        }
         let why = Malformed::new(Reason::Refused, "no");
         let mut entry = Entry::new(Source::Row, &why, time(4), record.json().to_string());
         entry.destination = Some(region("north"));
@@ -328,7 +347,7 @@ async fn everything_is_found_of_rows_with_odd_keys_in_whichever_account_they_are
             (seen.row.as_ref().unwrap().version.clone(), seen.tombstone.clone()),
             (version(2), Some(version(1)))
         );
-        assert_eq!((seen.records.len(), seen.hints.len(), seen.quarantine.len()), (1, 1, 1), "{id}: {seen:#?}");
+        assert_eq!((seen.records.len(), seen.hints.len(), seen.quarantine.len()), (1, 2, 1), "{id}: {seen:#?}");
         assert_eq!((seen.links.len(), seen.unread.len()), (1, 0), "{seen:#?}");
         assert_eq!(report.outlook.next, Prospect::Quarantined, "{}", report.outlook.sentence);
         let other = RowId::new(id.table.clone(), id.partition.clone(), format!("{row}2").as_str().into());

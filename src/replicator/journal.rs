@@ -18,7 +18,7 @@ use super::removal::{removal, remove};
 use super::rows::read_row;
 use super::single::Stand;
 use super::tombstones::{Tomb, Tombstones};
-use crate::feed::{Shard, decode_record, encode_arrivals, hint_keys, record_prefix, tells_of};
+use crate::feed::{Shard, decode_hint, decode_record, encode_arrivals, hint_keys, record_prefix, tells_of};
 use crate::model::{ClosedList, PartitionKey, Region, Row, RowId, RowKey, SystemTable, Time, Version};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Evidence, Finding, decision, is_conflict, may_conflict};
@@ -26,7 +26,8 @@ use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Operation, Page, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::{Event, metrics};
 
-/// How much earlier than the loser was stored a log is read: storage clocks are kept well, and estimated to a second.
+/// How much earlier than the loser was stored a log is read, and how much later its hint may have been announced: storage clocks
+/// are kept well, and estimated to a second.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long a third region is asked; what it does not answer by then is not known.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -106,10 +107,10 @@ impl Journal {
             }
         }
         let by = winner.issued_in();
-        if !self.waits(home, case.id, &loser, &by).await? {
+        let stored = case.lost.row.as_ref().map(|row| row.timestamp).or(case.lost.deleted);
+        if !self.waits(home, case.id, (&loser, stored), &by).await? {
             return Ok(());
         }
-        let stored = case.lost.row.as_ref().map(|row| row.timestamp).or(case.lost.deleted);
         let told =
             self.told(case.id, &winner, (&loser, case.lost.deleted.is_some()), stored.unwrap_or(loser.time())).await?;
         let ignored = planted(Bug::TwoWaysIgnored);
@@ -168,8 +169,15 @@ impl Journal {
         self.others.iter().chain([&self.store]).find(|store| store.region() == region)
     }
 
-    /// Whether the loser's announcement is open in its own region, or a hint of it waits for the winner's region.
-    async fn waits(&self, home: &RegionStore, id: &RowId, loser: &Version, by: &Region) -> Result<bool, StoreError> {
+    /// Whether the loser's announcement is open in its own region, or a hint of it waits for the winner's region. A hint whose
+    /// oldest announcement is younger than what was stored is of a later change alone.
+    async fn waits(
+        &self,
+        home: &RegionStore,
+        id: &RowId,
+        (loser, stored): (&Version, Option<Time>),
+        by: &Region,
+    ) -> Result<bool, StoreError> {
         let shard = Shard::of(&id.table, &id.partition).partition();
         let (from, through) = match loser.as_str().ends_with(".00000000") {
             // A row without a version is announced by one of about the time at which it was stored.
@@ -191,10 +199,13 @@ impl Journal {
             }
         }
         let (partition, row) = hint_keys(by.as_str(), id);
-        match home.home().get(&SystemTable::Backlog.name(), &partition, &row).await {
-            Err(error) if error.kind == ErrorKind::NoTable => Ok(false),
-            hint => Ok(hint?.is_some()),
-        }
+        let hint = match home.home().get(&SystemTable::Backlog.name(), &partition, &row).await {
+            Err(error) if error.kind == ErrorKind::NoTable => return Ok(false),
+            hint => hint?,
+        };
+        // One that cannot be read may stand for anything.
+        let since = hint.map(|row| decode_hint(&row).map_or(Time::EPOCH, |hint| hint.since));
+        Ok(since.is_some_and(|since| stored.is_none_or(|stored| since <= stored + MARGIN)))
     }
 
     /// Whether the winner's region was told of the loser; `None` where a third region does not say. Nobody waits for that one

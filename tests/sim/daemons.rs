@@ -19,7 +19,6 @@ pub struct Daemon {
     pub who: Arc<str>,
     pub board: Arc<StatusBoard>,
     pub clock: Runtime,
-    pub started: Instant,
     stop: CancellationToken,
     ending: JoinHandle<Result<(), DaemonError>>,
 }
@@ -33,9 +32,9 @@ pub struct Fleet {
     pub daemons: Vec<Daemon>,
     started: usize,
     /// Until when somebody stalls.
-    pub stalled_until: Option<tokio::time::Instant>,
+    pub stalled_until: Option<Instant>,
     /// Until when the rows of a region's daemons say less than is so.
-    pub stolen: BTreeMap<usize, tokio::time::Instant>,
+    pub stolen: BTreeMap<usize, Instant>,
     stopping: Vec<(Arc<str>, Ending)>,
 }
 
@@ -61,8 +60,7 @@ impl Fleet {
         world.chronicle.note(&format!("{who} starts"));
         #[expect(clippy::disallowed_methods, reason = "the world is the supervisor of its daemons")]
         let ending = tokio::spawn(tasks.supervise(SHUTDOWN_DEADLINE));
-        let started = Instant::now();
-        self.daemons.push(Daemon { region, who, board, clock, started, stop, ending });
+        self.daemons.push(Daemon { region, who, board, clock, stop, ending });
     }
 
     /// One dies where it stands.

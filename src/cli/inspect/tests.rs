@@ -245,7 +245,9 @@ fn what_waits_for_a_cache_is_told_with_the_cache() {
     let (next, sentence) = holds(entry(1));
     assert_eq!(next, Prospect::CacheBehind);
     assert!(sentence.ends_with("older than the table; a hint of 3 min 20 s ago waits to refresh it"), "{sentence}");
-    assert!(holds(Cache::Absent).1.ends_with("the cache of west lacks it: a hint of 3 min 20 s ago waits to refresh it"));
+    assert!(
+        holds(Cache::Absent).1.ends_with("the cache of west lacks it: a hint of 3 min 20 s ago waits to refresh it")
+    );
     let (next, sentence) = holds(Cache::Unreachable { error: "no reply".to_owned() });
     assert_eq!(next, Prospect::Parked);
     let down = "the cache of west cannot be reached (no reply): a hint of 3 min 20 s ago waits until it is back";

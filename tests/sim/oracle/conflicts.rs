@@ -114,8 +114,8 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
                 }
                 names.push(put.version.clone());
             }
-            // What lands below a tombstone is taken out again.
-            Touch::Put(put) if put.version < names[0] => {}
+            // What lands below a tombstone is taken out again, whichever of this region's deletes raised it.
+            Touch::Put(put) if names.iter().any(|name| put.version < *name) => {}
             Touch::Put(put) => {
                 winner = Some(put.version.clone());
                 break;

@@ -9,10 +9,12 @@ mod restraint;
 mod safety;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tablerelay::model::{Row, RowId, SystemTable};
 use tablerelay::planted::leases_ignored;
 use tablerelay::settle::LinkState;
+use tokio::time::Instant;
 
 use crate::chronicle::{Book, Event, Touch};
 use crate::daemons::Fleet;
@@ -25,6 +27,8 @@ pub use restraint::Restraint;
 pub struct Watch {
     /// Per region and key: the version that the cache held.
     cached: BTreeMap<(usize, String), String>,
+    /// When each daemon first told of its links: one whose region cannot be reached when it starts has nothing to tell.
+    told: BTreeMap<Arc<str>, Instant>,
 }
 
 /// A broken promise, and the row that it is about.
@@ -52,7 +56,7 @@ impl Watch {
         }
         self.caches_never_go_back(world)?;
         last_sync_times_are_true(world, fleet)?;
-        silence_is_told(world, fleet)?;
+        self.silence_is_told(world, fleet)?;
         no_shard_has_two_carriers(fleet)?;
         backlogs_are_bounded(world)?;
         memory_is_bounded(world, fleet)
@@ -76,6 +80,26 @@ impl Watch {
             }
         }
         self.cached = now;
+        Ok(())
+    }
+
+    /// A link to a region that no request reaches does not flow, whether anything waits for it or not.
+    fn silence_is_told(&mut self, world: &World, fleet: &Fleet) -> Result<(), Broken> {
+        // A beat that was sent before still comes back, the next one goes out, and its failure is told: the daemon's clock
+        // and publications are never slower than that.
+        let patience = world.settings.publish_every * 4;
+        for daemon in &fleet.daemons {
+            for link in daemon.board.snapshot().links {
+                let since = *self.told.entry(daemon.who.clone()).or_insert_with(Instant::now);
+                let Some(to) = world.places.iter().position(|place| place.name == link.destination) else { continue };
+                let silent = world.sky.cut_for(&daemon.who, daemon.region, to).unwrap_or_default();
+                if silent.min(since.elapsed()) > patience && link.state == LinkState::Flowing {
+                    let (who, to) = (&daemon.who, link.destination);
+                    let text = format!("{who} has not reached {to} for {silent:?}, and says it flows");
+                    return Err(Broken::new("an unreachable region is told, idle or not", None, text));
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -102,33 +126,13 @@ fn last_sync_times_are_true(world: &World, fleet: &Fleet) -> Result<(), Broken> 
     Ok(())
 }
 
-/// A link to a region that no request reaches does not flow, whether anything waits for it or not.
-fn silence_is_told(world: &World, fleet: &Fleet) -> Result<(), Broken> {
-    // A beat that was sent before still comes back, the next one goes out, and its failure is told: the daemon's clock
-    // and publications are never slower than that.
-    let patience = world.settings.publish_every * 4;
-    for daemon in &fleet.daemons {
-        for link in daemon.board.snapshot().links {
-            let Some(to) = world.places.iter().position(|place| place.name == link.destination) else { continue };
-            let silent = world.sky.cut_for(&daemon.who, daemon.region, to).unwrap_or_default();
-            let long = silent.min(daemon.started.elapsed()) > patience;
-            if long && link.state == LinkState::Flowing {
-                let text =
-                    format!("{} has not reached {} for {silent:?}, and says it flows", daemon.who, link.destination);
-                return Err(Broken::new("an unreachable region is told, idle or not", None, text));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Of the daemons of a region, one at most carries a shard with a lease; but where a stranger removed a row.
 fn no_shard_has_two_carriers(fleet: &Fleet) -> Result<(), Broken> {
     if leases_ignored() {
         return Ok(());
     }
     let mut carriers = BTreeMap::new();
-    let now = tokio::time::Instant::now();
+    let now = Instant::now();
     let known = |region| fleet.stolen.get(&region).is_none_or(|until| now > *until);
     for daemon in fleet.daemons.iter().filter(|daemon| known(daemon.region)) {
         for shard in daemon.board.snapshot().shards {

@@ -35,7 +35,10 @@ const END_RECORDS: usize = 100;
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// How long a row waits that another region has to do something about first.
 const LOOK_LATER: Duration = Duration::from_secs(1);
-/// A shard whose open records fill more than a page is read whole this often; in between only its young end is read.
+/// Every record that is open is read again by a whole pass, so those begin this much further apart for each of them, up to the
+/// second bound; in between only the young end is read. Else a shard in which much waits for its settle window spends its
+/// time on what it knows.
+const WHOLE_PASS_PER_RECORD: Duration = Duration::from_millis(1);
 const WHOLE_PASS_EVERY: Duration = Duration::from_secs(5);
 /// How far back the young end reaches: what a writer's clock is behind by is found by the next whole pass otherwise.
 const YOUNG: Duration = Duration::from_secs(5);
@@ -74,7 +77,6 @@ struct Pass {
     /// The first record's time, where only the young end is read.
     from: Option<Time>,
     whole: bool,
-    pages: usize,
     found_new: bool,
 }
 
@@ -86,7 +88,6 @@ struct Desk {
     pass: Option<Pass>,
     next_pass: Instant,
     last_whole: Option<Instant>,
-    large: bool,
     next_look: Instant,
     next_end: Instant,
     next_report: Instant,
@@ -103,7 +104,6 @@ impl Carrier {
             pass: None,
             next_pass: now + self.runtime.jitter(Duration::from_millis(20)),
             last_whole: None,
-            large: false,
             next_look: now,
             next_end: now,
             next_report: now,
@@ -171,14 +171,15 @@ impl Carrier {
 
     fn begin_pass(&mut self, desk: &mut Desk, now: Instant) {
         let storage_now = self.source.storage_now(now);
-        let is_due = desk.last_whole.is_none_or(|last| now >= last + WHOLE_PASS_EVERY);
-        let whole = !desk.large || is_due || storage_now.is_none();
+        let open = self.ledger.open_records() as u32;
+        let apart = WHOLE_PASS_PER_RECORD.saturating_mul(open).min(WHOLE_PASS_EVERY);
+        let whole = desk.last_whole.is_none_or(|last| now >= last + apart) || storage_now.is_none();
         if whole {
             desk.last_whole = Some(now);
         }
         self.ledger.begin_pass(storage_now);
         let from = storage_now.filter(|_| !whole).map(|now| now - YOUNG);
-        desk.pass = Some(Pass { began: now, from, whole, pages: 0, found_new: false });
+        desk.pass = Some(Pass { began: now, from, whole, found_new: false });
         let (source, shard) = (self.source.clone(), self.shard);
         desk.under_way.push(Box::pin(async move { Done::Page(source.read(shard, from, None).await) }));
     }
@@ -248,7 +249,6 @@ impl Carrier {
 
     fn take_page(&mut self, desk: &mut Desk, page: PageRead, now: Instant) {
         let Some(pass) = desk.pass.as_mut() else { return };
-        pass.pages += 1;
         for record in &page.records {
             // What has no room stays in the feed. A pass that left something out is not a whole one.
             if self.ledger.open_records() >= self.max_open_records && !self.ledger.knows(&record.key) {
@@ -268,7 +268,6 @@ impl Carrier {
         if pass.whole {
             self.ledger.complete_pass(now);
         }
-        desk.large = if pass.whole { pass.pages > 1 } else { desk.large };
         let (found_new, took) = (pass.found_new, now - pass.began);
         desk.next_pass = now + self.pace.after(found_new, took, &self.activity, now);
         desk.pass = None;

@@ -80,7 +80,7 @@ async fn live(seed: u64) -> Ended {
     let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushed, &mut watch).await.err();
     let mut converged = Duration::ZERO;
     if broken.is_none() {
-        match peace(&world, &mut fleet, &mut crowd, &mut watch).await {
+        match peace(&world, &mut fleet, &mut crowd, &flushed, &mut watch).await {
             Ok(took) => converged = took,
             Err(why) => broken = Some(why),
         }
@@ -127,7 +127,13 @@ async fn trouble(
 }
 
 /// The faults stop, the last writers end, and everything has its time. Returns how long it took.
-async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut Watch) -> Result<Duration, Broken> {
+async fn peace(
+    world: &World,
+    fleet: &mut Fleet,
+    crowd: &mut Crowd,
+    flushed: &[bool],
+    watch: &mut Watch,
+) -> Result<Duration, Broken> {
     world.sky.clear();
     world.chronicle.note("the faults stop");
     crowd.finish(world).await;
@@ -150,7 +156,7 @@ async fn peace(world: &World, fleet: &mut Fleet, crowd: &mut Crowd, watch: &mut 
         let waiting = in_quarantine(world);
         quiet = if left.is_empty() && waiting.is_empty() { quiet + 1 } else { 0 };
         let took = since.elapsed();
-        if quiet >= QUIET && shared {
+        if quiet >= QUIET && shared && (end::caches_are_current(world, flushed) || took > patience(world)) {
             return Ok(took);
         }
         if took > patience(world) {

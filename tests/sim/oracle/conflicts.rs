@@ -101,9 +101,15 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
     else {
         return Ok(());
     };
+    // A delete by queue is a fact when it is told: it may take out a put that its region's store had put over it by then.
+    let told_late = book.queued_deletes.get(&(ack.region, ack.id.clone()));
+    if told_late.is_some_and(|deleted| deleted.as_str() > names[0].as_str()) {
+        return Ok(());
+    }
     let mut content = None;
     let mut winner = None;
-    for event in events[start..].iter().filter(|event| event.region == ack.region) {
+    let here: Vec<&Event> = events[start..].iter().filter(|event| event.region == ack.region).collect();
+    for (n, event) in here.iter().enumerate() {
         match &event.touch {
             Touch::Put(put) if names.contains(&put.version) => content = Some(put.content.clone()),
             Touch::Deleted(deleted) | Touch::Tombstone(deleted) if names.contains(deleted) => {}
@@ -117,13 +123,13 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
             // What lands below a tombstone is taken out again, whichever of this region's deletes raised it.
             Touch::Put(put) if names.iter().any(|name| put.version < *name) => {}
             Touch::Put(put) => {
-                winner = Some(put.version.clone());
+                winner = Some((n, put.version.clone()));
                 break;
             }
             Touch::Deleted(deleted) if (deleted.contains(&own) || *deleted < names[0]) && !ack.delete => return Ok(()),
             Touch::Deleted(deleted) if deleted.contains(&own) || *deleted < names[0] => {}
             Touch::Deleted(deleted) => {
-                winner = Some(deleted.clone());
+                winner = Some((n, deleted.clone()));
                 break;
             }
             // Two deletes agree.
@@ -132,7 +138,13 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
             _ => {}
         }
     }
-    let Some(winner) = winner else { return Ok(()) };
+    let Some((n, winner)) = winner else { return Ok(()) };
+    // Who brought the winner looks once more when its write was answered, or when it was not. What that look cannot find, since
+    // the winner was overruled while the answer was on its way, nobody can name.
+    let answered = here[n].at + world.shape.window / 4;
+    if here.get(n + 1).is_some_and(|next| next.at < answered) {
+        return Ok(());
+    }
     let Some((region, born)) = born(world, book, &ack.id, &winner) else { return Ok(()) };
     let known = |event: &Event| event.region == region && names.iter().any(|name| leaves(event, name));
     // Once it stood in the winner's region after all, that store had overruled the winner by then: R10 lifts what it holds.

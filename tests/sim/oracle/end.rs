@@ -35,6 +35,11 @@ pub fn check(world: &World, told: &Told, flushed: &[bool]) -> Result<(), Broken>
     quarantine_names_what_nobody_can_read(world, told)
 }
 
+/// Whether caches hold what stands. The log that tells them is read when its account bears it, which may be a while after a storm.
+pub fn caches_are_current(world: &World, flushed: &[bool]) -> bool {
+    all_are_equal(world).is_ok_and(|standing| caches_are_equal(world, &standing, flushed).is_ok())
+}
+
 fn all_are_equal(world: &World) -> Result<Standing, Broken> {
     let of = |region: usize| -> Standing {
         let name = &world.places[region].name;

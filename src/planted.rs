@@ -44,6 +44,7 @@ closed_list! {
         CacheForgotten = "cache-forgotten", "a failed refresh of the cache is not tried again", "the cache's lane";
         CacheHintNotDurable = "cache-hint-not-durable", "what a parked cache misses is kept nowhere", "hints of the cache";
         CacheHoldsTheFeed = "cache-holds-the-feed", "records wait for a cache that is down", "hints of the cache";
+        FlushUnnoticed = "flush-unnoticed", "a cache that was emptied is thought to hold what it held", "the cache's markers";
         CacheOrderIgnored = "cache-order-ignored", "a version that stands nowhere but in the cache is left there", "R10";
         NotTold = "not-told", "what was delivered is not written to the applied log", "the applied log";
         MessageFirst = "message-first", "a queue message is deleted before its record stands", "the queue's reader";

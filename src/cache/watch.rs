@@ -10,6 +10,7 @@ use crate::closed_list;
 use crate::model::{ClosedList, PartitionKey, Region, RowBody, RowId, RowKey, SystemTable, Time, Version};
 
 use super::KeyTemplate;
+use crate::planted::{Bug, planted};
 
 /// Markers of a cache: one may be evicted now and then, most of them between two checks hardly.
 pub const MARKERS: usize = 5;
@@ -43,6 +44,9 @@ impl Markers {
     /// What the cache has lost, by what was found of its markers; `marked` says whether it ever had any, for a daemon that
     /// has not seen them yet.
     pub fn loss(&self, found: &[Option<Version>; MARKERS], marked: bool) -> Option<Loss> {
+        if planted(Bug::FlushUnnoticed) {
+            return None;
+        }
         let known = || self.0.iter().zip(found).filter_map(|(known, found)| Some((known.as_ref()?, found)));
         if known().next().is_none() {
             return (marked && found.iter().all(Option::is_none)).then_some(Loss::Emptied);

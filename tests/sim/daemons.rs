@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
 
+/// Most rows a second that a daemon puts into a cache that was emptied.
+const WARM_RATE: u32 = 500;
+
 pub struct Daemon {
     pub region: usize,
     pub who: Arc<str>,
@@ -45,7 +48,8 @@ impl Fleet {
         let clock = world.runtime.skewed(world.dice.skew(world.shape.writers_skew));
         let others = (0..world.places.len()).filter(|other| *other != region);
         let cache = world.places[region].cache.clone();
-        let cache = CacheSetup { cache, markers: None, keys: KeyTemplate::default(), warm: None };
+        let warm = world.shape.warms.then_some(WARM_RATE);
+        let cache = CacheSetup { markers: Some(cache.clone()), cache, keys: KeyTemplate::default(), warm };
         let setup = Setup {
             local: world.lines(&who, region, region, true),
             destinations: others.map(|other| world.lines(&who, region, other, true)).collect(),

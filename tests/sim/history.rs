@@ -9,6 +9,7 @@ use tablerelay::planted::{Bug, plant};
 use crate::chronicle::Chronicle;
 use crate::crowd::Crowd;
 use crate::daemons::Fleet;
+use crate::flushes::Flushes;
 use crate::kinds::{Counts, Kind};
 use crate::oracle::{Broken, Watch, end, shards_are_shared};
 use crate::troubles;
@@ -73,20 +74,21 @@ async fn live(seed: u64) -> Ended {
     }
     troubles::stage(&world, &mut fleet);
     let mut crowd = Crowd::new(&world);
-    let mut flushed = vec![false; world.places.len()];
-    // What nobody fills is as empty as if it had been flushed.
-    flushed[0] = !world.shape.cached;
+    let mut flushes = Flushes::new(&world);
     let mut watch = Watch::default();
-    let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushed, &mut watch).await.err();
+    let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushes, &mut watch).await.err();
     let mut converged = Duration::ZERO;
     if broken.is_none() {
-        match peace(&world, &mut fleet, &mut crowd, &flushed, &mut watch).await {
+        match peace(&world, &mut fleet, &mut crowd, &flushes, &mut watch).await {
             Ok(took) => converged = took,
             Err(why) => broken = Some(why),
         }
     }
     if broken.is_none() {
-        broken = end::check(&world, &crowd.told(), &flushed).err();
+        broken = end::check(&world, &crowd.told(), &flushes).err();
+    }
+    if broken.is_none() {
+        broken = flushes.are_told(&world, &fleet).err();
     }
     let lasted = world.chronicle.elapsed();
     let mut book = world.chronicle.book();
@@ -101,7 +103,7 @@ async fn trouble(
     world: &World,
     fleet: &mut Fleet,
     crowd: &mut Crowd,
-    flushed: &mut [bool],
+    flushes: &mut Flushes,
     watch: &mut Watch,
 ) -> Result<(), Broken> {
     for step in 0..world.shape.steps {
@@ -111,13 +113,8 @@ async fn trouble(
         crowd.act(world);
         crowd.drift();
         if world.dice.chance(world.shape.trouble) {
-            let before = flushed.to_vec();
-            troubles::brew(world, fleet, crowd, flushed);
-            for region in 0..flushed.len() {
-                if flushed[region] && (!before[region] || world.places[region].cache.is_empty()) {
-                    watch.flushed(region);
-                }
-            }
+            troubles::brew(world, fleet, crowd, flushes);
+            flushes.fresh().for_each(|region| watch.flushed(region));
         }
         let pause = if world.dice.chance(30) { world.shape.window * 2 } else { world.shape.pause };
         tokio::time::sleep(world.dice.time(pause)).await;
@@ -131,7 +128,7 @@ async fn peace(
     world: &World,
     fleet: &mut Fleet,
     crowd: &mut Crowd,
-    flushed: &[bool],
+    flushes: &Flushes,
     watch: &mut Watch,
 ) -> Result<Duration, Broken> {
     world.sky.clear();
@@ -156,7 +153,8 @@ async fn peace(
         let waiting = in_quarantine(world);
         quiet = if left.is_empty() && waiting.is_empty() { quiet + 1 } else { 0 };
         let took = since.elapsed();
-        if quiet >= QUIET && shared && (end::caches_are_current(world, flushed) || took > patience(world)) {
+        let caches = || end::caches_are_current(world, flushes) && flushes.are_told(world, fleet).is_ok();
+        if quiet >= QUIET && shared && (caches() || took > patience(world)) {
             return Ok(took);
         }
         if took > patience(world) {

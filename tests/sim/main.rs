@@ -10,6 +10,7 @@ mod chronicle;
 mod crowd;
 mod daemons;
 mod dice;
+mod flushes;
 mod history;
 mod kinds;
 mod mutants;

@@ -44,6 +44,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::CacheForgotten, 17),      // every cache is current
     (Bug::CacheHintNotDurable, 12), // every cache is current
     (Bug::CacheHoldsTheFeed, 25),   // a cache that is down holds up nothing else
+    (Bug::FlushUnnoticed, 8),
     (Bug::CacheOrderIgnored, 8),    // every cache is current
     (Bug::NotTold, 0),              // every cache is current
     (Bug::MessageFirst, 41),        // what is malformed is in quarantine

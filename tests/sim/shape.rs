@@ -116,6 +116,8 @@ pub struct Shape {
     /// Whether the first region has a cache. One that held a newer version of the region's own shows that it stood there,
     /// and the line lifts what stands (R10): so a cache makes up for clauses that went before.
     pub cached: bool,
+    /// Whether daemons fill a cache that was emptied.
+    pub warms: bool,
 }
 
 impl Shape {
@@ -164,6 +166,7 @@ impl Shape {
             park_after: Duration::from_secs(2),
             cache_down: None,
             cached: true,
+            warms: dice.chance(500),
         };
         match dice.below(10) {
             0 => wide.duel(dice),

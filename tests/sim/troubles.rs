@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::crowd::Crowd;
 use crate::daemons::Fleet;
+use crate::flushes::Flushes;
 use crate::kinds::Kind;
 use crate::shape::Focus;
 use crate::sky::Storm;
 use crate::world::World;
 
 /// Something goes wrong, by one of the kinds of this history.
-pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushed: &mut [bool]) {
+pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushes: &mut Flushes) {
     let kinds = &world.shape.kinds;
     if kinds.is_empty() {
         return;
@@ -31,8 +32,7 @@ pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushed: &mut [bool
         }
         Kind::WriterJump => crowd.jump(Duration::from_secs(4)),
         Kind::CacheFlushed | Kind::CacheRestarted => {
-            world.places[region].cache.flush();
-            flushed[region] = true;
+            flushes.flush(world, region);
             world.chronicle.fault(kind, world.places[region].name.as_str());
             if kind == Kind::CacheRestarted {
                 storm(world, fleet, kind, region);

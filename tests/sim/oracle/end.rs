@@ -8,6 +8,7 @@ use tablerelay::model::{RowId, SystemTable};
 use super::Broken;
 use crate::chronicle::{Book, Event, Stood, Touch, stood};
 use crate::crowd::Told;
+use crate::flushes::{Flushes, is_marker};
 use crate::world::World;
 
 type Standing = BTreeMap<RowId, Stood>;
@@ -21,7 +22,7 @@ struct Last<'a> {
     content: Option<&'a str>,
 }
 
-pub fn check(world: &World, told: &Told, flushed: &[bool]) -> Result<(), Broken> {
+pub fn check(world: &World, told: &Told, flushes: &Flushes) -> Result<(), Broken> {
     let standing = all_are_equal(world)?;
     let book = world.chronicle.book();
     for id in book.rows.keys() {
@@ -31,13 +32,13 @@ pub fn check(world: &World, told: &Told, flushed: &[bool]) -> Result<(), Broken>
     acknowledged_is_written(&book, told)?;
     drop(book);
     super::conflicts::check(world, told)?;
-    caches_are_equal(world, &standing, flushed)?;
+    caches_are_equal(world, &standing, flushes)?;
     quarantine_names_what_nobody_can_read(world, told)
 }
 
 /// Whether caches hold what stands. The log that tells them is read when its account bears it, which may be a while after a storm.
-pub fn caches_are_current(world: &World, flushed: &[bool]) -> bool {
-    all_are_equal(world).is_ok_and(|standing| caches_are_equal(world, &standing, flushed).is_ok())
+pub fn caches_are_current(world: &World, flushes: &Flushes) -> bool {
+    all_are_equal(world).is_ok_and(|standing| caches_are_equal(world, &standing, flushes).is_ok())
 }
 
 fn all_are_equal(world: &World) -> Result<Standing, Broken> {
@@ -184,15 +185,16 @@ fn acknowledged_is_written(book: &Book, told: &Told) -> Result<(), Broken> {
     Ok(())
 }
 
-/// A cache holds what its region holds, and nothing else; after a flush it may hold less.
-fn caches_are_equal(world: &World, standing: &Standing, flushed: &[bool]) -> Result<(), Broken> {
+/// A cache holds what its region holds, and nothing else; after a flush it may hold less, where nobody fills it.
+fn caches_are_equal(world: &World, standing: &Standing, flushes: &Flushes) -> Result<(), Broken> {
     let keys = KeyTemplate::default();
     for (region, place) in world.places.iter().enumerate() {
         let mut held = place.cache.snapshot();
+        held.retain(|key, _| !is_marker(key));
         for (id, stood) in standing {
             let name = &place.name;
             let Some(cached) = held.remove(&keys.key(id)) else {
-                if flushed[region] {
+                if flushes.may_lack(region) {
                     continue;
                 }
                 return Err(Broken::new("every cache is current", Some(id), format!("the cache of {name} lacks it")));

@@ -1,0 +1,68 @@
+//! Caches that were emptied: which may lack rows at the end, and which somebody must have told of.
+
+use crate::daemons::Fleet;
+use crate::oracle::Broken;
+use crate::world::World;
+
+/// Keys of this beginning are a cache's markers, by which its daemons notice that it was emptied.
+const MARKER: &str = "relaycontrol:";
+/// So many markers there are, and a few of them may be missing without a word: a cache makes room.
+const MARKERS: usize = 5;
+
+/// What befell the cache of each region.
+pub struct Flushes(Vec<Fate>);
+
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    /// It was emptied since somebody asked last.
+    fresh: bool,
+    /// It was emptied while it held markers.
+    marked: bool,
+    /// It was emptied before it did, or nobody fills it: it may lack rows for good.
+    lacks: bool,
+}
+
+impl Flushes {
+    pub fn new(world: &World) -> Self {
+        let mut all = vec![Fate::default(); world.places.len()];
+        // What nobody fills is as empty as if it had been flushed.
+        all[0].lacks = !world.shape.cached;
+        Self(all)
+    }
+
+    pub fn flush(&mut self, world: &World, region: usize) {
+        let (cache, fate) = (&world.places[region].cache, &mut self.0[region]);
+        let marked = cache.snapshot().keys().filter(|key| is_marker(key)).count() == MARKERS;
+        fate.fresh = true;
+        fate.marked |= marked;
+        fate.lacks |= !world.shape.warms || !marked;
+        cache.flush();
+    }
+
+    /// The regions whose cache was emptied since this was asked last.
+    pub fn fresh(&mut self) -> impl Iterator<Item = usize> {
+        let taken = self.0.iter_mut().enumerate().map(|(region, fate)| (region, std::mem::take(&mut fate.fresh)));
+        taken.filter(|(_, fresh)| *fresh).map(|(region, _)| region)
+    }
+
+    /// Whether a region's cache may lack what stands.
+    pub fn may_lack(&self, region: usize) -> bool {
+        self.0[region].lacks
+    }
+
+    /// Whoever watches a cache that was emptied says so.
+    pub fn are_told(&self, world: &World, fleet: &Fleet) -> Result<(), Broken> {
+        for (region, _) in self.0.iter().enumerate().filter(|(_, fate)| fate.marked) {
+            let mut caches = fleet.daemons.iter().filter(|daemon| daemon.region == region);
+            if !caches.any(|daemon| daemon.board.snapshot().cache.is_some_and(|cache| cache.lost.is_some())) {
+                let text = format!("the cache of {} was emptied, and no daemon says so", world.places[region].name);
+                return Err(Broken::new("a cache that was emptied is told of", None, text));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub fn is_marker(key: &str) -> bool {
+    key.starts_with(MARKER)
+}

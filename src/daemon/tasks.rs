@@ -221,6 +221,7 @@ fn died(err: JoinError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replicator::LineTask;
 
     const DEADLINE: Duration = Duration::from_secs(9);
 
@@ -283,6 +284,17 @@ mod tests {
         let err = tasks.supervise(DEADLINE).await.unwrap_err();
         assert_eq!(start.elapsed(), DEADLINE);
         assert_eq!(err.to_string(), "asked to end, but cut off after 9 s: replicator");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_is_late_names_the_tasks_that_keep_it() {
+        let mut tasks = Tasks::new();
+        tasks.stop().cancel();
+        let inner = Roll::of_one(LineTask::Lane, "shard west1/0a to north");
+        tasks.spawn_with(TaskKind::Replicator, inner, std::future::pending::<Result<(), String>>());
+        let err = tasks.supervise(DEADLINE).await.unwrap_err();
+        let named = "asked to end, but cut off after 9 s: replicator (lane of shard west1/0a to north)";
+        assert_eq!(err.to_string(), named);
     }
 
     #[test]

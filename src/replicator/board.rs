@@ -290,3 +290,35 @@ impl StatusBoard {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_of_the_carriers_and_the_keeper_of_the_lease_is_silent_is_what_the_line_has_been() {
+        let account = AccountName::new("one").unwrap();
+        let shards: Vec<AccountShard> = AccountShard::all([&account]).into_iter().take(2).collect();
+        let board = StatusBoard::new(shards.clone(), Arc::default());
+        let silent = || board.snapshot().since_report;
+        assert_eq!(silent(), None, "nobody has begun");
+        board.turned();
+        shards.iter().for_each(|shard| board.expect(shard));
+        let second = Duration::from_secs(1);
+        for _ in 0..90 {
+            tokio::time::advance(second).await;
+            shards.iter().for_each(|shard| board.report(shard.clone(), ShardProgress::default()));
+        }
+        assert_eq!(silent(), Some(second * 90), "the keeper hangs: no shard would ever be given up or taken");
+        board.turned();
+        assert_eq!(silent(), Some(Duration::ZERO));
+        for _ in 0..70 {
+            tokio::time::advance(second).await;
+            board.turned();
+            board.report(shards[0].clone(), ShardProgress::default());
+        }
+        assert_eq!(silent(), Some(second * 70), "one carrier hangs");
+        board.dropped(&shards[1]);
+        assert_eq!(silent(), Some(Duration::ZERO), "it is somebody else's");
+    }
+}

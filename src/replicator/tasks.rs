@@ -71,6 +71,13 @@ impl Roll {
         names
     }
 
+    /// A roll on which one task stands that never ends.
+    #[cfg(test)]
+    pub fn of_one(kind: LineTask, on: &str) -> Arc<Self> {
+        let id = JoinSet::new().spawn(std::future::pending::<()>()).id();
+        Arc::new(Self(Mutex::new(vec![(id, Name { kind, on: on.to_owned() }, CancellationToken::new())])))
+    }
+
     /// Takes a task off; says which it was, and whether it had been asked to end.
     fn strike(&self, id: Id) -> Option<(Name, bool)> {
         let mut roll = lock(&self.0);

@@ -4,10 +4,13 @@
 //! virtual time, where nothing depends on the machine. Rates are ratios to a bare loop of 100-row transactions in the
 //! same run, because a clock alone says more of the machine than of the program. `-- --azurite` adds the same rate on
 //! two Azurites, `-- --served` on two memory stores, each served by a process of its own. `-- --backlog`
-//! freezes one of two destinations for 200,000 writes, and does nothing else.
+//! freezes one of two destinations for 200,000 writes, and does nothing else; with `--served` the daemon and each store are
+//! processes of their own, with `--azurite` the stores are Azurites and it is a twentieth of that.
 
 #[path = "line/backlog.rs"]
 mod backlog;
+#[path = "line/frozen.rs"]
+mod frozen;
 #[path = "line/latency.rs"]
 mod latency;
 #[path = "line/process.rs"]
@@ -24,17 +27,22 @@ mod world;
 fn main() {
     // `cargo test --benches` runs this too, with `--test`: the counts are quick and worth keeping.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--backlog") {
-        return backlog::run();
+    let has = |argument: &str| arguments.iter().any(|given| given == argument);
+    if has("--backlog") {
+        return match (has("--served"), has("--azurite")) {
+            (true, _) => frozen::run(processes::Kind::Served),
+            (_, true) => frozen::run(processes::Kind::Azurite),
+            _ => backlog::run(),
+        };
     }
     requests::run();
-    if arguments.iter().any(|argument| argument == "--test") {
+    if has("--test") {
         return;
     }
     throughput::run();
     latency::run();
     for (argument, kind) in [("--azurite", processes::Kind::Azurite), ("--served", processes::Kind::Served)] {
-        if arguments.iter().any(|given| given == argument) {
+        if has(argument) {
             processes::run(kind);
         }
     }

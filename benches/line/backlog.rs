@@ -198,7 +198,7 @@ impl World {
             tokio::time::sleep_until(began + Duration::from_secs_f64(n as f64 * 10.0 / RATE as f64)).await;
             let (store, version, rows) = (self.stores[0].clone(), self.version(), self.rows.clone());
             let partition = format!("p{}", n % PARTITIONS);
-            writes.spawn(async move { write_at(&store, &version, &partition, &rows).await });
+            writes.spawn(async move { write_at(store.as_ref(), &version, &partition, &rows).await });
             while writes.try_join_next().is_some() {}
         }
         while writes.join_next().await.is_some() {}

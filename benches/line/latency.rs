@@ -44,7 +44,7 @@ async fn busy(rate: u32) -> Vec<Duration> {
     for n in 0..rate * 6 {
         tokio::time::sleep_until(began + Duration::from_secs_f64(f64::from(n) / f64::from(rate))).await;
         let (store, version) = (world.source.clone(), world.version());
-        writes.spawn(async move { write_at(&store, &version, &format!("p{n}"), &["r".to_owned()]).await });
+        writes.spawn(async move { write_at(store.as_ref(), &version, &format!("p{n}"), &["r".to_owned()]).await });
         while writes.try_join_next().is_some() {}
     }
     while writes.join_next().await.is_some() {}

@@ -2,7 +2,7 @@
 
 #[allow(dead_code, reason = "the servers of the integration tests, of which this needs a part")]
 #[path = "../../tests/support/mod.rs"]
-mod support;
+pub mod support;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,32 +34,56 @@ pub enum Kind {
 }
 
 /// A store, for as long as it runs.
-struct Store {
-    connection_string: String,
-    _process: Box<dyn std::any::Any>,
+pub struct Store {
+    pub connection_string: String,
+    server: Server,
+}
+
+enum Server {
+    Azurite(Azurite),
+    Served(Process),
+}
+
+impl Store {
+    /// It stops answering, and keeps its connections.
+    pub fn freeze(&self) {
+        match &self.server {
+            Server::Azurite(azurite) => azurite.freeze(),
+            Server::Served(process) => process.signal("STOP"),
+        }
+    }
+
+    /// It goes on where it stood.
+    pub fn thaw(&self) {
+        match &self.server {
+            Server::Azurite(azurite) => azurite.thaw(),
+            Server::Served(process) => process.signal("CONT"),
+        }
+    }
 }
 
 impl Kind {
-    fn start(self) -> Store {
+    pub fn start(self) -> Store {
         match self {
             Self::Azurite => {
                 let azurite = Azurite::start();
-                Store { connection_string: azurite.account().connection_string(), _process: Box::new(azurite) }
+                let connection_string = azurite.account().connection_string();
+                Store { connection_string, server: Server::Azurite(azurite) }
             }
             Self::Served => {
                 let arguments = ["store", "serve", "--listen", "127.0.0.1:0"];
                 let process = Process::start(Path::new(PROGRAM), &arguments, &[], &std::env::temp_dir());
                 let is_one = |line: &str| line.starts_with("DefaultEndpointsProtocol=").then(|| line.to_owned());
                 let connection_string = process.wait_for("a connection string", is_one);
-                Store { connection_string, _process: Box::new(process) }
+                Store { connection_string, server: Server::Served(process) }
             }
         }
     }
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Azurite => "two Azurites",
-            Self::Served => "two memory stores in processes of their own",
+            Self::Azurite => "Azurites",
+            Self::Served => "memory stores in processes of their own",
         }
     }
 
@@ -95,7 +119,7 @@ async fn rates(kind: Kind) {
     for n in 0..ROUNDS {
         rounds.push(round(&stores, n, kind.transactions()).await);
     }
-    println!("throughput between {}, transactions of 100 rows into fresh partitions", kind.name());
+    println!("throughput between two {}, transactions of 100 rows into fresh partitions", kind.name());
     for Round { bare, line, cpu } in &rounds {
         let ratio = line / bare;
         println!(
@@ -162,7 +186,7 @@ fn keys() -> impl Iterator<Item = String> {
     (0..100).map(|row| format!("r{row:03}"))
 }
 
-async fn region(name: &str, store: &Store, table: &TableName) -> RegionStore {
+pub async fn region(name: &str, store: &Store, table: &TableName) -> RegionStore {
     let region = Region::new(name).expect("a region");
     let account = AccountName::new("one").expect("an account");
     let target = AccountTarget::from_connection_string(&store.connection_string).expect("a target");

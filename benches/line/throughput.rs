@@ -76,7 +76,7 @@ async fn memory() {
     for n in 0..SECONDS * 500 {
         tokio::time::sleep_until(began + Duration::from_millis(2) * n as u32).await;
         let (store, version, rows) = (world.source.clone(), world.version(), rows.clone());
-        writes.spawn(async move { write_at(&store, &version, &format!("p{n}"), &rows).await });
+        writes.spawn(async move { write_at(store.as_ref(), &version, &format!("p{n}"), &rows).await });
         while writes.try_join_next().is_some() {}
         peak = peak.max(if n % 100 == 0 { resident_mib() } else { 0.0 });
     }

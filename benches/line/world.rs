@@ -64,7 +64,7 @@ impl World {
     /// Announces rows of one partition and writes them in one transaction.
     pub async fn write(&mut self, partition: &str, rows: &[String]) {
         let version = self.version();
-        write_at(&self.source, &version, partition, rows).await;
+        write_at(self.source.as_ref(), &version, partition, rows).await;
     }
 
     pub fn start(&self, settings: Settings) -> CancellationToken {
@@ -113,7 +113,7 @@ impl World {
 }
 
 /// Announces and writes rows of one partition at a version.
-pub async fn write_at(store: &Arc<MemoryTables>, version: &Version, partition: &str, rows: &[String]) {
+pub async fn write_at(store: &dyn Tables, version: &Version, partition: &str, rows: &[String]) {
     let change = Change {
         table: table(),
         partition: partition.into(),

@@ -99,6 +99,13 @@ impl Daemon {
         daemon
     }
 
+    /// Resident memory in MiB, as Linux tells it.
+    pub fn resident_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1_024.0
+    }
+
     /// Everything that it has said.
     pub fn said(&self) -> String {
         self.lines.lock().expect("one at a time").join("\n")

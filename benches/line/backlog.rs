@@ -11,7 +11,7 @@ use tablerelay::replicator::{Replicator, Settings, Setup, StatusBoard, create_mi
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::memory::{Fault, MemoryTables};
 use tablerelay::stores::{Account, Operation, RegionStore, Tables};
-use tablerelay::topology::TableFilter;
+use tablerelay::topology::{FileRoles, TableFilter};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ const RATE: usize = 4_000;
 /// Source, a destination that is well, and one that freezes.
 struct World {
     stores: [Arc<MemoryTables>; 3],
-    board: Arc<StatusBoard>,
+    board: Option<Arc<StatusBoard>>,
     stop: CancellationToken,
     clock: HybridClock,
     runtime: Runtime,
@@ -94,7 +94,7 @@ async fn freeze() {
     peaks.over.store(true, Relaxed);
     sampler.await.expect("it samples to the end");
     let (took, hints) = (began.elapsed(), world.hints());
-    let links = world.board.snapshot().links;
+    let links = world.board.as_ref().expect("it was started").snapshot().links;
     let state = links.iter().find(|link| link.destination.as_str() == "up").map(|link| link.state);
     world.stores[2].faults().set_rule(|_| None);
     world.stores[2].faults().release();
@@ -146,7 +146,7 @@ impl World {
         watch.attach(&stores);
         let mut world = Self {
             stores,
-            board: Arc::default(),
+            board: None,
             stop: CancellationToken::new(),
             clock,
             runtime,
@@ -173,15 +173,17 @@ impl World {
     }
 
     fn start(&mut self, [local, north, up]: [RegionStore; 3]) {
+        let regions = [&local, &north, &up].map(|region| region.region().clone());
         let replicator = Replicator::new(Setup {
             local,
             destinations: vec![north, up],
             cache: None,
             tables: TableFilter::Every,
+            roles: FileRoles::multi_active(regions),
             settings: Settings::default(),
             runtime: self.runtime.clone(),
         });
-        self.board = replicator.status();
+        self.board = Some(replicator.status());
         let stopped = self.stop.clone();
         #[expect(clippy::disallowed_methods, reason = "a benchmark is its own supervisor")]
         tokio::spawn(async move { replicator.run(stopped).await.expect("the line runs until it is stopped") });
@@ -229,7 +231,7 @@ impl World {
     }
 
     fn sample(&self, peaks: Arc<Peaks>) -> tokio::task::JoinHandle<()> {
-        let (board, store) = (self.board.clone(), self.stores[0].clone());
+        let (board, store) = (self.board.clone().expect("it was started"), self.stores[0].clone());
         #[expect(clippy::disallowed_methods, reason = "it is awaited")]
         tokio::spawn(async move {
             while !peaks.over.load(Relaxed) {

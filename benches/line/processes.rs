@@ -14,7 +14,7 @@ use tablerelay::replicator::{Replicator, Settings, Setup, create_missing};
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::azure::{AccountTarget, AzureTables, HttpOptions};
 use tablerelay::stores::{Account, Operation, RegionStore, Tables};
-use tablerelay::topology::TableFilter;
+use tablerelay::topology::{FileRoles, TableFilter};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +165,7 @@ async fn round((near, far): &(Store, Store), n: usize, transactions: usize) -> R
         destinations: vec![to.clone()],
         cache: None,
         tables: TableFilter::Every,
+        roles: FileRoles::multi_active([&from, &to].map(|region| region.region().clone())),
         settings: Settings::default(),
         runtime: runtime.clone(),
     });

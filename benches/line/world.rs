@@ -9,7 +9,7 @@ use tablerelay::replicator::{Replicator, Settings, Setup, create_missing};
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::memory::MemoryTables;
 use tablerelay::stores::{Account, Operation, RegionStore, Tables};
-use tablerelay::topology::TableFilter;
+use tablerelay::topology::{FileRoles, TableFilter};
 use tokio_util::sync::CancellationToken;
 
 pub const LATENCY: Duration = Duration::from_millis(5);
@@ -74,6 +74,7 @@ impl World {
             destinations: vec![self.regions[1].clone()],
             cache: None,
             tables: TableFilter::Every,
+            roles: FileRoles::multi_active(self.regions.iter().map(|region| region.region().clone())),
             settings,
             runtime: self.runtime.clone(),
         });

@@ -21,9 +21,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Region, Time};
-use crate::replicator::Snapshot;
+use crate::replicator::{Roles, Snapshot};
 use crate::telemetry::Recorder;
-use crate::topology::Role;
 
 pub use status::Status;
 
@@ -32,8 +31,8 @@ pub use status::Status;
 pub struct Admin {
     /// The daemon's region.
     pub region: Region,
-    /// Its role.
-    pub role: Role,
+    /// The roles in force.
+    pub roles: Arc<Roles>,
     /// When the daemon began.
     pub started: Time,
     /// What is known of the line now.
@@ -44,7 +43,7 @@ pub struct Admin {
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin").field("region", &self.region).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("Admin").field("region", &self.region).field("role", &self.roles.role()).finish_non_exhaustive()
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use tokio::time::Instant;
 
 use super::Admin;
 use crate::replicator::Snapshot;
-use crate::topology::Role;
+use crate::topology::WriteHealth;
 
 /// How long a part of the line may be silent before the daemon counts as stuck. Each reports several times a second,
 /// whatever its storage answers, so only a daemon that a restart would help gets here.
@@ -53,10 +54,13 @@ pub(super) async fn read(State(admin): State<Admin>) -> Answer {
     readiness(&(admin.snapshot)())
 }
 
-/// Whether this region is a writer.
+/// Whether this region is a writer now, by the roles in force.
 pub(super) async fn write(State(admin): State<Admin>) -> Answer {
-    match admin.role {
-        Role::Writer => OK,
-        Role::Replica | Role::Standby => refuse("this region is no writer\n"),
+    match admin.roles.writing(Instant::now()) {
+        WriteHealth::Serving => OK,
+        WriteHealth::NotWriter => refuse("this region is no writer\n"),
+        WriteHealth::Unconfirmed => refuse("the other regions were not asked for the roles yet\n"),
+        WriteHealth::Moving => refuse("a planned failover is taking the role away\n"),
+        WriteHealth::Unheard => refuse("this region's copy of the roles cannot be read\n"),
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::Admin;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
-use crate::replicator::CacheStatus;
+use crate::replicator::{CacheStatus, RolesStatus};
 use crate::settle::LinkStatus;
 use crate::stores::ThrottledAccount;
 use crate::topology::Role;
@@ -19,8 +20,10 @@ pub struct Status {
     pub schema: u32,
     /// The daemon's region.
     pub region: Region,
-    /// Its role.
+    /// Its role now.
     pub role: Role,
+    /// The roles of all regions, how they came to be, and whether this one is written to.
+    pub roles: RolesStatus,
     /// The version of the program.
     pub version: &'static str,
     /// When the daemon began.
@@ -60,7 +63,8 @@ impl Status {
         Self {
             schema: 1,
             region: admin.region.clone(),
-            role: admin.role,
+            role: admin.roles.role(),
+            roles: admin.roles.status(Instant::now()),
             version: env!("CARGO_PKG_VERSION"),
             started: admin.started,
             ready: snapshot.ready,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::cache::Loss;
 use crate::feed::AccountShard;
@@ -10,7 +12,7 @@ use crate::model::AccountName;
 use crate::replicator::CacheStatus;
 use crate::settle::{LinkState, LinkStatus};
 use crate::stores::ThrottledAccount;
-use crate::topology::MemberId;
+use crate::topology::{FileRoles, Found, MemberId, Role};
 
 struct Endpoint {
     url: String,
@@ -27,7 +29,7 @@ impl Endpoint {
         let shown = snapshot.clone();
         let admin = Admin {
             region: Region::new("west").unwrap(),
-            role,
+            roles: roles(role),
             started: Time::from_unix_seconds(1_600_000_000),
             snapshot: Arc::new(move || shown.lock().unwrap().clone()),
             recorder: Recorder::detached(),
@@ -52,6 +54,18 @@ impl Endpoint {
         }
         codes
     }
+}
+
+/// West has this role, and every region was asked.
+fn roles(role: Role) -> Arc<Roles> {
+    let north = if role == Role::Writer { Role::Standby } else { Role::Writer };
+    let regions = [("west", role), ("north", north)].map(|(name, role)| (Region::new(name).unwrap(), role));
+    let roles =
+        Roles::new(Region::new("west").unwrap(), FileRoles::new(regions.clone().into()), Duration::from_secs(30));
+    for (region, _) in regions {
+        roles.read(&region, Instant::now(), Found::Nothing);
+    }
+    Arc::new(roles)
 }
 
 fn whole() -> Snapshot {
@@ -143,12 +157,18 @@ async fn status_is_versioned_json() {
     let endpoint = Endpoint::start(Role::Writer).await;
     endpoint.set(|snapshot| *snapshot = whole());
     let (code, text) = endpoint.get("/status").await;
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(code, 200);
+    let roles = value["roles"].take();
+    let told = ["epoch", "kind", "topology", "writing", "moving", "to"].map(|key| roles[key].clone());
+    let expected = serde_json::json!([1, "first", "active-passive", "serving", null, null]);
+    assert_eq!(serde_json::Value::from(told.to_vec()), expected, "{roles:#}");
+    assert_eq!(roles["roles"], serde_json::json!({ "west": "writer", "north": "standby" }));
+    assert!(roles["heard_seconds"]["north"].is_number(), "{roles:#}");
     assert_eq!(
         value,
         serde_json::json!({
-            "schema": 1, "region": "west", "role": "writer", "version": env!("CARGO_PKG_VERSION"), "ready": true,
+            "schema": 1, "region": "west", "role": "writer", "roles": null, "version": env!("CARGO_PKG_VERSION"), "ready": true,
             "started": "2020-09-13T12:26:40.0000000Z", "feed_records": { "west1": 7 },
             "throttled": [{
                 "region": "north", "account": "north1", "since": "2020-09-13T12:29:10.0000000Z", "shut": false,

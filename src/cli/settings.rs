@@ -23,6 +23,9 @@ pub(super) fn check(config: &ConfigFile) -> Result<(), Failure> {
     let settings = settings(&config.file)?;
     let regions: Vec<_> = settings.regions.iter().map(|(name, region)| format!("{name} ({})", region.role)).collect();
     output::print(&format!("{} is right: {}", config.file.display(), regions.join(", ")))?;
+    if let Some(warning) = settings.roles().warning() {
+        eprintln!("tablerelay: a warning: {warning}");
+    }
     Ok(())
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::region;
 use super::section::Section;
-use super::settings::{AdminSettings, HttpSettings, LogSettings, ReplicationSettings, Settings};
+use super::settings::{AdminSettings, FailoverSettings, HttpSettings, LogSettings, ReplicationSettings, Settings};
 use crate::model::{Region, TableName};
-use crate::topology::{Role, TableFilter};
+use crate::topology::{FileRoles, TableFilter};
 
 /// Reads every table of the file. What is wrong is noted, and the default or nothing stands in its place, so that the
 /// rest is checked too: the result counts only where no problem was noted.
@@ -18,6 +18,7 @@ pub(super) fn settings(root: Section<'_>, variable: &region::Variable<'_>) -> Se
         log: log(root.table("log")),
         admin: admin(root.table("admin")),
         replication,
+        failover: failover(root.table("failover"), &replication),
         http: http(root.table("http"), &replication),
         tables: tables(&root),
         regions: regions(&root, variable),
@@ -87,6 +88,24 @@ fn replication(section: Section<'_>) -> ReplicationSettings {
     replication
 }
 
+fn failover(section: Section<'_>, replication: &ReplicationSettings) -> FailoverSettings {
+    let default = FailoverSettings::default();
+    // A region may be written to while its copy of the roles is younger than half a settle window.
+    let most = replication.settle_window / 8;
+    let failover = FailoverSettings {
+        cool_down: section.within("cool_down", default.cool_down, ms(0)..=HOUR * 24),
+        late_writes: section.or("late_writes", default.late_writes),
+        // A shorter window shortens what nobody has set.
+        poll: section.within("poll", default.poll.min(most), ms(100)..=ms(10_000)),
+    };
+    if failover.poll > most {
+        let most = super::duration::render(most);
+        section.problem("poll", format!("should be at most an eighth of the settle window, {most}"));
+    }
+    section.finish();
+    failover
+}
+
 fn http(section: Section<'_>, replication: &ReplicationSettings) -> HttpSettings {
     let default = HttpSettings::default();
     let http = HttpSettings {
@@ -149,8 +168,9 @@ fn regions(root: &Section<'_>, variable: &region::Variable<'_>) -> BTreeMap<Regi
         complete &= settings.is_some();
         regions.extend(region.zip(settings));
     }
-    if complete && !regions.is_empty() && regions.values().all(|region| region.role != Role::Writer) {
-        root.problem("region", "no region is a writer; at least one should have role = \"writer\"");
+    let roles = FileRoles::new(regions.iter().map(|(name, settings)| (name.clone(), settings.role)).collect());
+    if let (true, false, Err(contradiction)) = (complete, regions.is_empty(), roles.check()) {
+        root.problem("region", contradiction.to_string());
     }
     regions
 }

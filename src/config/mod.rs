@@ -31,8 +31,8 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::Secret;
 use section::{Findings, Section};
 pub use settings::{
-    Access, AccountSettings, AdminSettings, CacheSettings, CredentialChoice, HttpSettings, LogSettings, RegionSettings,
-    ReplicationSettings, Settings,
+    Access, AccountSettings, AdminSettings, CacheSettings, CredentialChoice, FailoverSettings, HttpSettings,
+    LogSettings, RegionSettings, ReplicationSettings, Settings,
 };
 
 /// Reads and checks a configuration file.

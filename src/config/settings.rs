@@ -16,7 +16,7 @@ use crate::model::{AccountName, Region};
 use crate::stores::azure::{AccountTarget, CredentialKind, CredentialSettings, TargetError};
 use crate::stores::redis::RedisUrl;
 use crate::telemetry::{LogFormat, LogLevel};
-use crate::topology::{Role, TableFilter};
+use crate::topology::{FileRoles, LateWrites, Role, TableFilter};
 
 /// The settings of all regions: one file for every daemon.
 ///
@@ -29,6 +29,8 @@ pub struct Settings {
     pub admin: AdminSettings,
     /// `[replication]`
     pub replication: ReplicationSettings,
+    /// `[failover]`
+    pub failover: FailoverSettings,
     /// `[http]`
     pub http: HttpSettings,
     /// `[table.NAME]`: which tables are replicated.
@@ -89,6 +91,19 @@ pub struct ReplicationSettings {
     /// How long a daemon of a region counts as there after the others heard of it last.
     #[serde(serialize_with = "duration::serialize")]
     pub lease: Duration,
+}
+
+/// `[failover]`: how roles move, and what becomes of what is written in the wrong place meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FailoverSettings {
+    /// How soon after a failover a forced one is refused.
+    #[serde(serialize_with = "duration::serialize")]
+    pub cool_down: Duration,
+    /// What becomes of what is written in a region that is no writer.
+    pub late_writes: LateWrites,
+    /// How often every daemon reads the roles of every region.
+    #[serde(serialize_with = "duration::serialize")]
+    pub poll: Duration,
 }
 
 /// `[http]`: requests to storage accounts.
@@ -203,6 +218,13 @@ pub struct CacheSettings {
     pub credential: Option<CredentialChoice>,
 }
 
+impl Settings {
+    /// The roles that the file gives to all regions.
+    pub fn roles(&self) -> FileRoles {
+        FileRoles::new(self.regions.iter().map(|(name, region)| (name.clone(), region.role)).collect())
+    }
+}
+
 impl Access {
     /// What the storage client is made from.
     ///
@@ -264,6 +286,12 @@ impl Default for ReplicationSettings {
             park_after: Duration::from_secs(10),
             lease: Duration::from_secs(8),
         }
+    }
+}
+
+impl Default for FailoverSettings {
+    fn default() -> Self {
+        Self { cool_down: Duration::from_secs(600), late_writes: LateWrites::Merge, poll: Duration::from_secs(1) }
     }
 }
 

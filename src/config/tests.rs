@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 
@@ -67,6 +68,11 @@ fn a_small_file_has_every_default() {
     most_conflicts = 10000
     park_after = "10s"
     lease = "8s"
+
+    [failover]
+    cool_down = "10m"
+    late_writes = "merge"
+    poll = "1s"
 
     [http]
     connect_timeout = "5s"
@@ -377,4 +383,33 @@ fn no_secret_is_in_any_form_of_the_settings_or_in_a_message() {
     );
     assert!(bad.iter().count() >= 7, "{bad}");
     assert!(!forms.contains(secret) && !forms.contains("aHVudGVyMg"), "{forms}");
+}
+
+#[test]
+fn roles_that_do_not_go_together_are_refused() {
+    let regions = |roles: &[&str]| {
+        let region = |(n, role): (usize, &&str)| {
+            format!(
+                "[region.r{n}]\nrole = \"{role}\"\n[region.r{n}.account.a]\nconnection_string = \"AccountName=a{n};AccountKey=a2V5\"\n"
+            )
+        };
+        format!("[table.orders]\n{}", roles.iter().enumerate().map(region).collect::<String>())
+    };
+    let said = wrong(&regions(&["writer", "replica", "writer"]));
+    assert!(said.contains("region: r0, r2 are writers beside r1; there should be one writer"), "{said}");
+    let said = wrong(&regions(&["replica", "standby"]));
+    assert!(said.contains("no region is a writer"), "{said}");
+    for good in [&["writer", "standby", "replica"][..], &["writer", "writer"], &["writer", "replica"]] {
+        let settings = with(&regions(good), &[]).unwrap();
+        assert_eq!(settings.roles().warning().is_some(), good == ["writer", "replica"], "{good:?}");
+    }
+}
+
+#[test]
+fn roles_are_read_often_enough_for_the_window() {
+    let text = format!("{SMALL}[replication]\nsettle_window = \"4s\"\nmax_clock_skew = \"4s\"\n");
+    assert_eq!(with(&text, &[]).unwrap().failover.poll, Duration::from_millis(500), "a shorter window shortens it");
+    let said = wrong(&format!("{text}[failover]\npoll = \"1s\"\nlate_writes = \"drop\"\n"));
+    assert!(said.contains("failover.poll: should be at most an eighth of the settle window, 500ms"), "{said}");
+    assert!(said.contains("failover.late_writes: should be one of \"merge\" and \"journal\""), "{said}");
 }

@@ -11,7 +11,7 @@ use super::line::start_line;
 use super::tasks::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks};
 use crate::admin::{self, Admin};
 use crate::batch::Limits;
-use crate::config::{ReplicationSettings, Settings};
+use crate::config::{FailoverSettings, ReplicationSettings, Settings};
 use crate::model::{ClosedList, Region};
 use crate::replicator::{self, Setup};
 use crate::runtime::Runtime;
@@ -67,8 +67,9 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
     let mut tasks = Tasks::new();
     let stop = tasks.stop().clone();
     let board = start_line(&mut tasks, setup, &runtime);
+    let roles = board.roles().clone();
     let snapshot = Arc::new(move || board.snapshot());
-    let admin = Admin { region: region.clone(), role, started: runtime.now(), snapshot, recorder };
+    let admin = Admin { region: region.clone(), roles, started: runtime.now(), snapshot, recorder };
     tasks.spawn(TaskKind::Signals, signals.wait(stop.clone()));
     tasks.spawn(TaskKind::Admin, admin::serve(listener, admin, stop));
     tasks.supervise(SHUTDOWN_DEADLINE).await?;
@@ -90,13 +91,14 @@ fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setu
         destinations: destinations?,
         cache: own.cache.as_ref().map(|cache| connector.cache(region, cache)).transpose()?,
         tables: settings.tables.clone(),
-        settings: tuned(&settings.replication),
+        roles: settings.roles(),
+        settings: tuned(&settings.replication, &settings.failover),
         runtime: runtime.clone(),
     })
 }
 
 /// The line's tuning: what can be configured, and the line's own defaults for the rest.
-fn tuned(settings: &ReplicationSettings) -> replicator::Settings {
+fn tuned(settings: &ReplicationSettings, failover: &FailoverSettings) -> replicator::Settings {
     let default = replicator::Settings::default();
     let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     replicator::Settings {
@@ -115,6 +117,8 @@ fn tuned(settings: &ReplicationSettings) -> replicator::Settings {
         // Who waits less for writers waits less for what they mend.
         sweep_every: default.sweep_every.min(settings.settle_window),
         lease: settings.lease,
+        roles_poll: failover.poll,
+        late_writes: failover.late_writes,
         ..default
     }
 }
@@ -173,6 +177,7 @@ mod tests {
 
     #[test]
     fn the_defaults_of_the_file_are_the_defaults_of_the_line() {
-        assert_eq!(tuned(&ReplicationSettings::default()), replicator::Settings::default());
+        let settings = tuned(&ReplicationSettings::default(), &FailoverSettings::default());
+        assert_eq!(settings, replicator::Settings::default());
     }
 }

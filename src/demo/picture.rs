@@ -97,7 +97,7 @@ impl Picture {
 /// Every link, as the daemons tell of it.
 pub(super) fn links(world: &World) -> Vec<LinkLine> {
     let of_place = |place: &Place| {
-        let snapshot = place.board.snapshot();
+        let snapshot = place.board.as_ref().map(|board| board.snapshot()).unwrap_or_default();
         let line = |link: LinkStatus| {
             let delivered = snapshot.delivered.get(&link.destination).cloned().unwrap_or_default();
             LinkLine {

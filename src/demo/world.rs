@@ -18,7 +18,7 @@ use crate::replicator::{CacheSetup, Replicator, Settings, Setup, StatusBoard, cr
 use crate::runtime::Runtime;
 use crate::stores::memory::{Faults, MemoryCache, MemoryTables};
 use crate::stores::{Account, RegionStore, Tables};
-use crate::topology::TableFilter;
+use crate::topology::{FileRoles, TableFilter};
 
 /// How long a write may be under way after its announcement: a minute in production, short here so that the demo ends.
 pub(super) const SETTLE_WINDOW: Duration = Duration::from_secs(3);
@@ -57,7 +57,8 @@ pub(super) struct Place {
     /// Its account, by the near line.
     pub tables: Arc<MemoryTables>,
     pub cache: Arc<MemoryCache>,
-    pub board: Arc<StatusBoard>,
+    /// None before its daemon has started.
+    pub board: Option<Arc<StatusBoard>>,
     /// The far lines that lead here or away from here.
     far: Vec<Faults>,
 }
@@ -121,7 +122,7 @@ impl World {
             world.lines.push(tables.faults());
             let cache = MemoryCache::new(CacheMode::WriteThrough, None, runtime.clone());
             cache.faults().set_latency(NEAR.0, NEAR.1);
-            world.places.push(Place { region, tables, cache, board: Arc::default(), far: Vec::new() });
+            world.places.push(Place { region, tables, cache, board: None, far: Vec::new() });
         }
         for n in 0..world.places.len() {
             world.start_daemon(n);
@@ -132,6 +133,7 @@ impl World {
     fn start_daemon(&mut self, n: usize) {
         let others: Vec<usize> = (0..self.places.len()).filter(|m| *m != n).collect();
         let destinations = others.into_iter().map(|m| self.far_store(n, m)).collect();
+        let roles = FileRoles::multi_active(self.places.iter().map(|place| place.region.clone()));
         let place = &mut self.places[n];
         let replicator = Replicator::new(Setup {
             local: place.near(),
@@ -143,10 +145,11 @@ impl World {
                 warm: None,
             }),
             tables: TableFilter::named(self.tables.all().map(Clone::clone)),
+            roles,
             settings: settings(),
             runtime: self.runtime.clone(),
         });
-        place.board = replicator.status();
+        place.board = Some(replicator.status());
         let stop = self.stop.clone();
         self.daemons.spawn(async move { replicator.run(stop).await.map_err(|error| error.to_string()) });
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::Roles;
 use super::duty::Duty;
 use crate::cache::Loss;
 use crate::feed::AccountShard;
@@ -123,11 +124,12 @@ pub struct Snapshot {
 }
 
 /// Where the line's parts leave what they know, for `/status`, metrics and `RelayControl`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StatusBoard {
     /// Every shard of the region.
     all: Vec<AccountShard>,
     duty: Arc<Duty>,
+    roles: Arc<Roles>,
     crew: Mutex<Crew>,
     /// By consumer.
     synced: Mutex<BTreeMap<usize, Synced>>,
@@ -142,8 +144,26 @@ pub struct StatusBoard {
 
 impl StatusBoard {
     /// An empty one, for these shards of the region.
-    pub(super) fn new(all: Vec<AccountShard>, duty: Arc<Duty>) -> Self {
-        Self { all, duty, ..Self::default() }
+    pub(super) fn new(all: Vec<AccountShard>, duty: Arc<Duty>, roles: Arc<Roles>) -> Self {
+        Self {
+            all,
+            duty,
+            roles,
+            crew: Mutex::default(),
+            synced: Mutex::default(),
+            shards: Mutex::default(),
+            links: Mutex::default(),
+            cache: Mutex::default(),
+            delivered: Mutex::default(),
+            progress: Mutex::default(),
+            waiting: Mutex::default(),
+            throttled: Mutex::default(),
+        }
+    }
+
+    /// The roles in force, as far as this daemon knows.
+    pub fn roles(&self) -> &Arc<Roles> {
+        &self.roles
     }
 
     /// What is known now.

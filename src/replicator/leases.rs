@@ -10,19 +10,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::Setup;
 use super::assembly::Assembly;
 use super::board::StatusBoard;
 use super::duty::Duty;
 use super::removal::{removal, remove};
 use super::tasks::Group;
+use super::{Roles, Setup};
 use crate::feed::AccountShard;
 use crate::model::{ClosedList, Etag, PartitionKey, Row, SystemTable};
 use crate::runtime::Runtime;
 use crate::stores::limits::MAX_OPERATIONS;
 use crate::stores::{Condition, DATE_RESOLUTION, ErrorKind, Operation, Query, RegionStore, Scope, StoreError, Tables};
 use crate::telemetry::Event;
-use crate::topology::{LeaseRules, Member, MemberId, Tenancy, Turn};
+use crate::topology::{LeaseRules, Member, MemberId, Obeyed, Tenancy, Turn};
 
 /// The wait before a round that has something new to say.
 const SOON: Duration = Duration::from_millis(5);
@@ -43,6 +43,8 @@ pub(super) struct Leases {
     etag: Option<Etag>,
     /// The row may stand: it was sent once.
     sent: bool,
+    /// What the row says of the roles that this daemon goes by.
+    said: Option<Obeyed>,
     failing: bool,
 }
 
@@ -63,12 +65,21 @@ impl Leases {
             groups: BTreeMap::new(),
             etag: None,
             sent: false,
+            said: None,
             failing: false,
         }
     }
 
     /// Keeps the lease until it is stopped, then gives everything up and says so.
+    ///
+    /// It begins once the roles are known: a region that comes back is to learn what it is before it does anything.
     pub async fn run(mut self: Box<Self>, stop: CancellationToken) {
+        let roles = self.board.roles().clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = roles.until_confirmed() => {}
+        }
         loop {
             let pause = tokio::select! {
                 biased;
@@ -78,10 +89,21 @@ impl Leases {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                // Whoever moves a role waits for the word that it was heard.
+                () = self.until_unsaid(&roles) => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
         self.leave().await;
+    }
+
+    /// Waits until this daemon goes by other roles than its row says.
+    async fn until_unsaid(&self, roles: &Roles) {
+        match &self.said {
+            Some(said) => roles.until_changed(said).await,
+            // The row could not be written: the next round is soon.
+            None => std::future::pending().await,
+        }
     }
 
     /// Renews, reads, and does what follows; says how long to wait for the next round.
@@ -161,13 +183,16 @@ impl Leases {
         if etag.is_none() && !self.tenancy.held().is_empty() {
             self.lose("its row in RelayControl is gone").await;
         }
-        let body = self.member(left).encode();
+        let member = self.member(left);
+        let (body, said) = (member.encode(), member.obeyed);
         let operation = match etag {
             Some(etag) => Operation::Replace(body, Condition::Matches(etag)),
             None => Operation::Insert(body),
         };
         self.sent = true;
+        self.said = None;
         self.etag = self.home().write(&SystemTable::Control.name(), &operation).await?;
+        self.said = said;
         Ok(())
     }
 
@@ -190,6 +215,7 @@ impl Leases {
             read: self.board.read(),
             links: self.assembly.parts(),
             published: now,
+            obeyed: Some(self.board.roles().obeyed()),
         }
     }
 

@@ -13,6 +13,9 @@
 //! Several daemons of a region share its shards by [leases](crate::topology::Tenancy): the keeper of this daemon's lease starts
 //! carriers and lanes for the shards that it takes, and ends them before it gives a shard up.
 //!
+//! Which regions are written to is kept by the keeper of [roles](roles::Roles), who reads every region's copy: the line replicates from
+//! each region whatever its role, and nobody carries anything before the roles are known.
+//!
 //! Beside the line run the readers of the applied log (what came in, for the cache), of the queue form, the publisher of
 //! link state, the sweep of the quarantine, and the watch over a cache that may be flushed.
 
@@ -46,6 +49,7 @@ mod ramp;
 mod refresh;
 mod removal;
 mod replay;
+mod roles;
 mod rows;
 mod settings;
 mod single;
@@ -64,6 +68,7 @@ use tokio_util::sync::CancellationToken;
 use self::assembly::Assembly;
 use self::duty::Duty;
 use self::leases::Leases;
+use self::roles::Keeper;
 use self::tasks::Tasks;
 
 pub use self::backlog::hint_cache;
@@ -71,6 +76,7 @@ pub use self::board::{CacheStatus, Delivered, Snapshot, StatusBoard};
 pub use self::conflict::{Conflict, Side, UnreadableConflict};
 pub use self::links::read_links;
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
+pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, replace_roles};
 pub use self::settings::{CacheSetup, Settings, Setup};
 pub use self::tasks::{LineTask, ReplicatorError, Roll};
 
@@ -109,7 +115,9 @@ impl Replicator {
     pub fn new(setup: Setup) -> Self {
         let shards = AccountShard::all(setup.local.accounts().iter().map(|account| account.tables.account()));
         let duty = Arc::<Duty>::default();
-        let board = Arc::new(StatusBoard::new(shards.clone(), duty.clone()));
+        let stale = setup.settings.settle_window / 2;
+        let roles = Arc::new(Roles::new(setup.local.region().clone(), setup.roles.clone(), stale));
+        let board = Arc::new(StatusBoard::new(shards.clone(), duty.clone(), roles));
         Self { setup, board, duty, shards, roll: Arc::default() }
     }
 
@@ -129,10 +137,19 @@ impl Replicator {
     /// [`ReplicatorError`] where a task ended or panicked; the others were stopped then.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ReplicatorError> {
         let tasks = Tasks::new(stop.child_token(), self.roll);
+        let keeper = Keeper {
+            roles: self.board.roles().clone(),
+            local: self.setup.local.clone(),
+            others: self.setup.destinations.clone(),
+            duty: self.duty.clone(),
+            poll: self.setup.settings.roles_poll,
+            runtime: self.setup.runtime.clone(),
+        };
+        let spawner = tasks.spawner();
+        spawner.spawn(LineTask::Roles, "all regions", keeper.run(spawner.stop.clone()));
         let assembly = Assembly::new(self.setup, self.board.clone(), self.duty.clone(), tasks.spawner().clone());
         assembly.start_the_rest();
         let leases = Box::new(Leases::new(assembly, self.shards, self.duty, self.board));
-        let spawner = tasks.spawner();
         spawner.spawn(LineTask::Leases, "this daemon", leases.run(spawner.stop.clone()));
         tasks.join().await
     }

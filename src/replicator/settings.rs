@@ -7,7 +7,7 @@ use crate::batch::Limits;
 use crate::cache::KeyTemplate;
 use crate::runtime::Runtime;
 use crate::stores::{Cache, RegionStore};
-use crate::topology::TableFilter;
+use crate::topology::{FileRoles, LateWrites, TableFilter};
 
 /// How the line is tuned. The defaults are the configuration's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub struct Settings {
     pub tombstone_scan: u16,
     /// How long a daemon counts as there after it was heard of last.
     pub lease: Duration,
+    /// How often the roles of every region are read.
+    pub roles_poll: Duration,
+    /// What becomes of what is written in a region that is no writer.
+    pub late_writes: LateWrites,
     /// How often link state is published.
     pub publish_every: Duration,
     /// How often quarantine is counted and versions from the future are tried again.
@@ -71,6 +75,8 @@ impl Default for Settings {
             body_budget: 16 * 1_024 * 1_024,
             tombstone_scan: 1_000,
             lease: Duration::from_secs(8),
+            roles_poll: Duration::from_secs(1),
+            late_writes: LateWrites::Merge,
             publish_every: Duration::from_secs(5),
             sweep_every: Duration::from_secs(30),
             keep_conflicts: Duration::from_secs(30 * 24 * 3_600),
@@ -107,6 +113,8 @@ pub struct Setup {
     pub cache: Option<CacheSetup>,
     /// Which tables are replicated.
     pub tables: TableFilter,
+    /// The roles that the configuration gives to all regions: the first ones.
+    pub roles: FileRoles,
     /// How it is tuned.
     pub settings: Settings,
     /// Clock and randomness.

@@ -24,6 +24,7 @@ closed_list! {
         Census = "census", "counts hints", "none";
         Publisher = "publisher", "publishes the state of links", "none";
         Leases = "leases", "keeps this daemon's lease, and starts and ends its shards", "none";
+        Roles = "roles", "reads the roles of every region and obeys the highest", "none";
         Watch = "watch", "notices when the cache was flushed", "none";
         Sweep = "sweep", "counts what is in quarantine and tries it again", "none";
         Collector = "collector", "takes old conflicts out of the journal", "none";

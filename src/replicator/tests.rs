@@ -4,8 +4,10 @@ mod cache;
 mod conflicts;
 mod hints;
 mod quarantine;
+mod roles;
 mod storm;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use crate::runtime::Runtime;
 use crate::stores::memory::{Fault, Faults, MemoryCache, MemoryTables, RequestKind};
 use crate::stores::{Cache, Condition, ErrorKind, Operation, Query, Scope, Tables};
 use crate::telemetry::metrics::ApplyOutcome;
-use crate::topology::TableFilter;
+use crate::topology::{FileRoles, Role, TableFilter};
 
 struct World {
     stores: Vec<Arc<MemoryTables>>,
@@ -30,6 +32,8 @@ struct World {
     caches: Vec<Arc<MemoryCache>>,
     boards: Vec<Arc<StatusBoard>>,
     clocks: Vec<HybridClock>,
+    /// Every region is a writer where a test says nothing else.
+    roles: BTreeMap<Region, Role>,
 }
 
 const NAMES: [&str; 3] = ["east", "north", "west"];
@@ -53,6 +57,7 @@ impl World {
             caches: vec![],
             boards: vec![],
             clocks: vec![],
+            roles: BTreeMap::new(),
         };
         for name in &NAMES[..regions] {
             let region = Region::new(name).unwrap();
@@ -63,6 +68,7 @@ impl World {
             let queue: Arc<dyn crate::stores::Queue> = store.queue("relay-changes");
             let accounts = vec![crate::stores::Account { tables, queue: Some(queue) }];
             world.caches.push(MemoryCache::new(CacheMode::WriteThrough, None, world.runtime.clone()));
+            world.roles.insert(region.clone(), Role::Writer);
             world.clocks.push(HybridClock::new(region.clone(), world.runtime.writer_id(), Duration::from_secs(60)));
             let region = RegionStore::new(region, accounts);
             create_missing(&region).await.unwrap();
@@ -91,6 +97,7 @@ impl World {
                 warm: None,
             }),
             tables: TableFilter::Every,
+            roles: FileRoles::new(self.roles.clone()),
             settings: settings.clone(),
             runtime: self.runtime.clone(),
         });
@@ -506,7 +513,7 @@ async fn a_destination_that_is_cut_off_loses_nothing_and_slows_nobody() {
     for n in 0..20 {
         world.put(0, &format!("p{n}"), "a", "x").await;
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.contents(2).len(), 20, "the other destination has everything");
     assert_eq!(world.boards[0].snapshot().links[0].state, crate::settle::LinkState::BackingOff);
     tokio::time::sleep(Duration::from_secs(120)).await;

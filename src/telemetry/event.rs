@@ -38,6 +38,27 @@ closed_list! {
         LeaseHeld = "lease-held",
             "the lease is renewed again after it was lost",
             "none";
+        RolesConfirmed = "roles-confirmed",
+            "the regions were asked for their roles, and this one knows its own",
+            "none";
+        RolesUnconfirmed = "roles-unconfirmed",
+            "at its start the daemon could not ask every region for the roles; its region keeps the role of its own copy",
+            "see why the regions that the line names do not answer; if one of them has taken this region's role over, keep writers away from here";
+        RolesChanged = "roles-changed",
+            "other roles are in force: somebody has moved the role of a writer",
+            "none";
+        RolesUnheard = "roles-unheard",
+            "the region's copy of the roles cannot be read; `/health/write` answers 503 meanwhile",
+            "check the region's first account, which holds RelayControl";
+        RolesHeard = "roles-heard",
+            "the region's copy of the roles can be read again",
+            "none";
+        RoleMoving = "role-moving",
+            "a planned failover is under way in this region: it takes no more writes",
+            "none";
+        RoleKept = "role-kept",
+            "a planned failover ended without moving the role: it was given up, or its time was over",
+            "none";
         LinkBackingOff = "link-backing-off",
             "a destination fails or asks for less; its changes are tried again",
             "if it stays, check the destination's health, credentials and firewall";

@@ -12,6 +12,7 @@ use crate::feed::Reason;
 use crate::model::{AccountName, Addressee, ClosedList, Region, Time};
 use crate::settle::LinkState;
 use crate::stores::{ErrorKind, Loss, RefreshOutcome};
+use crate::topology::Role;
 
 /// Age of the oldest change that was seen and is not in the destination, in seconds; zero while there is none.
 pub const LAG_SECONDS: &str = "tablerelay_lag_seconds";
@@ -39,6 +40,10 @@ pub const CACHE_REFRESHES_TOTAL: &str = "tablerelay_cache_refreshes_total";
 pub const CACHE_LOSSES_TOTAL: &str = "tablerelay_cache_losses_total";
 /// Records in an account's feed that are not settled yet.
 pub const FEED_RECORDS: &str = "tablerelay_feed_records";
+/// 1 for the role that the daemon's region has, 0 for every other [`Role`].
+pub const REGION_ROLE: &str = "tablerelay_region_role";
+/// The epoch of the roles that the daemon goes by: it counts failovers.
+pub const ROLE_EPOCH: &str = "tablerelay_role_epoch";
 
 closed_list! {
     /// What became of a row that was delivered.
@@ -217,6 +222,19 @@ pub fn feed_records(account: &AccountName, records: u64) {
     gauge!(FEED_RECORDS, "account" => account.as_str().to_owned()).set(records as f64);
 }
 
+/// The role of the daemon's region.
+pub fn region_role(region: &Region, role: Role) {
+    for &each in Role::ALL {
+        let labels = [("region", text(region)), ("role", each.to_string())];
+        gauge!(REGION_ROLE, &labels).set(if each == role { 1.0 } else { 0.0 });
+    }
+}
+
+/// The epoch of the roles that a daemon of the region goes by.
+pub fn role_epoch(region: &Region, epoch: u64) {
+    gauge!(ROLE_EPOCH, "region" => text(region)).set(epoch as f64);
+}
+
 /// Gives the recorder the help text of every metric.
 pub fn describe() {
     describe_gauge!(LAG_SECONDS, "Age of the oldest change that was seen and is not in the destination, in seconds.");
@@ -234,6 +252,8 @@ pub fn describe() {
     describe_counter!(REQUESTS_HELD_BACK_TOTAL, "Requests that were not sent, since their account asks for less.");
     describe_counter!(CACHE_REFRESHES_TOTAL, "Cache keys refreshed, by what became of them.");
     describe_counter!(CACHE_LOSSES_TOTAL, "How often a cache was found emptied or set back.");
+    describe_gauge!(REGION_ROLE, "1 for the role that the daemon's region has, 0 for the others.");
+    describe_gauge!(ROLE_EPOCH, "Epoch of the roles that the daemon goes by: it counts failovers.");
     describe_gauge!(FEED_RECORDS, "Records in an account's feed that are not settled yet.");
 }
 
@@ -266,6 +286,8 @@ mod tests {
         cache_refresh(&west, CacheOutcome::from(RefreshOutcome::Stored), 5);
         cache_lost(&west, Loss::Emptied, 1);
         feed_records(&account, 6);
+        region_role(&west, Role::Standby);
+        role_epoch(&west, 2);
     }
 
     #[test]
@@ -293,7 +315,11 @@ mod tests {
         tablerelay_link_state{source="west",destination="north",state="flowing"} 1
         tablerelay_link_state{source="west",destination="north",state="parked"} 0
         tablerelay_quarantined_rows{destination="*",reason="bad-json"} 2
+        tablerelay_region_role{region="west",role="replica"} 0
+        tablerelay_region_role{region="west",role="standby"} 1
+        tablerelay_region_role{region="west",role="writer"} 0
         tablerelay_requests_held_back_total{region="west",account="west1"} 1
+        tablerelay_role_epoch{region="west"} 2
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="ok"} 1
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="throttled"} 1
         "#);
@@ -308,7 +334,7 @@ mod tests {
         });
         let text = recorder.handle().render();
         let about = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
-        assert_eq!((about("# HELP"), about("# TYPE")), (13, 13), "{text}");
+        assert_eq!((about("# HELP"), about("# TYPE")), (15, 15), "{text}");
     }
 
     #[test]

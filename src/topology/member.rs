@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::Obeyed;
 use crate::feed::{AccountShard, Shard};
 use crate::model::{AccountName, PartitionKey, Row, RowBody, RowKey, Time};
 use crate::settle::{LinkPart, decode_parts, encode_parts};
@@ -46,6 +47,8 @@ pub struct Member {
     pub links: Vec<LinkPart>,
     /// When it wrote that, by its own wall clock: for people.
     pub published: Time,
+    /// The roles that it goes by; none where it says nothing of them.
+    pub obeyed: Option<Obeyed>,
 }
 
 /// A row that does not read as a daemon's.
@@ -74,6 +77,7 @@ impl Member {
             .string("Read", &masks(&self.read))
             .string("Links", &encode_parts(&self.links))
             .string("Published", &self.published.to_string())
+            .maybe("Roles", self.obeyed.as_ref().map(Obeyed::encode).as_deref())
             .finish()
     }
 
@@ -105,6 +109,7 @@ impl Member {
             renewed: row.timestamp,
             links: links.ok_or_else(|| error("Links", "a JSON array with an object per link"))?,
             published: published.ok_or_else(|| error("Published", "a UTC time with 7 digits of a second"))?,
+            obeyed: row.body.string("Roles").as_deref().and_then(Obeyed::decode),
             id,
         })
     }
@@ -161,7 +166,9 @@ mod tests {
             read: all[3..5].iter().cloned().collect(),
             links: vec![part],
             published: Time::from_unix_seconds(1_600_000_001),
+            obeyed: Obeyed::decode("7.00000000000000a1/00000000000000a2"),
         };
+        assert!(member.obeyed.is_some());
         let row = member.encode();
         row.row().check().unwrap();
         assert_eq!(Member::decode(&stored(row)), Ok(member.clone()));

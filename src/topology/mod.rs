@@ -1,13 +1,24 @@
-//! Who does what: the roles of regions, which tables are replicated, and which daemon of a region carries which shards.
+//! Who does what: the roles of regions and how a failover moves them, which tables are replicated, and which daemon of a
+//! region carries which shards.
 
+mod assignment;
+mod failover;
 mod filter;
+mod late;
 mod member;
+mod presence;
 mod role;
+mod shape;
 mod share;
 mod tenancy;
 
+pub use assignment::{Assignment, Mark, MoveKind, Moving, RolesRow, RolesRowError};
+pub use failover::{Move, Refusal, plan_move, too_soon};
 pub use filter::TableFilter;
+pub use late::LateWrites;
 pub use member::{Member, MemberId, MemberRowError};
+pub use presence::{Found, Obeyed, Presence, WriteHealth};
 pub use role::Role;
+pub use shape::{Contradiction, FileRoles, Topology};
 pub use share::shares;
 pub use tenancy::{LeaseRules, Tenancy, Turn};

@@ -252,7 +252,10 @@ mod tests {
             let (id, claims) = (daemon.me().clone(), daemon.claims());
             daemon.renewed(instant);
             let (read, links) = (BTreeSet::new(), Vec::new());
-            self.rows.insert(id.clone(), Member { id, claims, left, renewed, read, links, published: renewed });
+            self.rows.insert(
+                id.clone(),
+                Member { id, claims, left, renewed, read, links, published: renewed, obeyed: None },
+            );
         }
 
         fn read(&mut self, at: usize) -> Turn {

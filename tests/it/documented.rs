@@ -12,7 +12,7 @@ use tablerelay::resolve::Decision;
 use tablerelay::settle::LinkState;
 use tablerelay::telemetry::Event;
 use tablerelay::telemetry::metrics::{ApplyOutcome, CacheOutcome, StoreOperation};
-use tablerelay::topology::Role;
+use tablerelay::topology::{LateWrites, MoveKind, Role, Topology, WriteHealth};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -46,6 +46,10 @@ fn every_closed_list_is_documented_with_meaning_and_remedy() {
     let written = fs::read_to_string(&path).expect("docs/operations.md is there");
     let mut expected = written.clone();
     expected = with::<Role>(&expected, "Role");
+    expected = with::<WriteHealth>(&expected, "WriteHealth");
+    expected = with::<Topology>(&expected, "Topology");
+    expected = with::<MoveKind>(&expected, "MoveKind");
+    expected = with::<LateWrites>(&expected, "LateWrites");
     expected = with::<LinkState>(&expected, "LinkState");
     expected = with::<Loss>(&expected, "Loss");
     expected = with::<Reason>(&expected, "Reason");

@@ -55,6 +55,7 @@ impl Fleet {
             destinations: others.map(|other| world.lines(&who, region, other, true)).collect(),
             cache: (world.shape.cached || region > 0).then_some(cache),
             tables: TableFilter::Every,
+            roles: world.roles(),
             settings: world.settings.clone(),
             runtime: clock.clone(),
         };

@@ -15,11 +15,12 @@ use tablerelay::stores::{
     Account, Condition, Metered, MeteredQueue, Operation, Queue, RegionStore, Retrying, Tables, Throttled,
     ThrottledQueue,
 };
+use tablerelay::topology::{FileRoles, Role};
 
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
 use crate::kinds::Kind;
-use crate::shape::{Focus, Shape};
+use crate::shape::{Focus, Shape, Topology};
 use crate::sky::{Line, Sky};
 
 pub const NAMES: [&str; 5] = ["east", "north", "south", "up", "west"];
@@ -66,6 +67,7 @@ impl World {
             backoff_last: shape.backoff,
             park_after: shape.park_after,
             lease: shape.lease,
+            roles_poll: Duration::from_secs(1).min(shape.window / 8),
             tombstone_scan: dice.pick(&[1, 3, 1_000]),
             ..Settings::default()
         };
@@ -103,6 +105,19 @@ impl World {
         let store = RegionStore::new(name.clone(), plain.collect());
         create_missing(&store).await.expect("nothing goes wrong yet");
         Place { name, accounts, cache }
+    }
+
+    /// The roles that the file of this world gives.
+    pub fn roles(&self) -> FileRoles {
+        let role = |region: usize| match self.shape.topology {
+            _ if self.shape.writes(region) => Role::Writer,
+            Topology::ActivePassive => Role::Standby,
+            // One is kept for a failover.
+            Topology::ActiveActive if region == self.shape.regions() - 1 => Role::Standby,
+            Topology::ActiveActive | Topology::MultiActive => Role::Replica,
+        };
+        let named = NAMES[..self.shape.regions()].iter().enumerate();
+        FileRoles::new(named.map(|(region, name)| (Region::new(name).expect("a good name"), role(region))).collect())
     }
 
     /// A region as `who`, from region `from`, sees it: by lines of its own. A daemon's adapters wrap what they use, as in

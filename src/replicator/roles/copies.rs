@@ -1,0 +1,70 @@
+//! A region's copy of the roles, read and replaced.
+
+use crate::model::{Etag, PartitionKey, SystemTable};
+use crate::stores::{Condition, ErrorKind, Operation, RegionStore, StoreError};
+use crate::topology::{Found, RolesRow, RolesRowError};
+
+/// A region's copy as it was read, and the ETag by which it may be replaced.
+#[derive(Debug, Clone)]
+pub struct RolesCopy {
+    /// What was found.
+    pub found: Found,
+    /// Why it cannot be read, where it cannot.
+    pub error: Option<RolesRowError>,
+    etag: Option<Etag>,
+}
+
+impl RolesCopy {
+    /// The row, where there is one that can be read.
+    pub fn row(&self) -> Option<&RolesRow> {
+        match &self.found {
+            Found::Row(row) => Some(row),
+            Found::Nothing | Found::Unreadable => None,
+        }
+    }
+}
+
+/// Reads the copy of a region. Where no daemon has run yet, there is none.
+///
+/// # Errors
+/// Whatever else the store answers.
+pub async fn read_roles(store: &RegionStore) -> Result<RolesCopy, StoreError> {
+    let (partition, current) = (PartitionKey::from(RolesRow::PARTITION), RolesRow::current());
+    let row = match store.home().get(&SystemTable::Control.name(), &partition, &current).await {
+        Err(error) if error.kind == ErrorKind::NoTable => None,
+        row => row?,
+    };
+    let Some(row) = row else { return Ok(RolesCopy { found: Found::Nothing, error: None, etag: None }) };
+    let (found, error) = match RolesRow::decode(&row.body) {
+        Ok(decoded) => (Found::Row(Box::new(decoded)), None),
+        Err(error) => (Found::Unreadable, Some(error)),
+    };
+    Ok(RolesCopy { found, error, etag: Some(row.etag) })
+}
+
+/// Puts `row` in the place of `copy`, and where it tells of other roles, what it leaves in the trail beside it, in one
+/// transaction. Says whether it was done: not where somebody was faster.
+///
+/// # Errors
+/// Whatever the store answers. Where the outcome is unknown, a reading tells.
+pub async fn replace_roles(store: &RegionStore, copy: &RolesCopy, row: &RolesRow) -> Result<bool, StoreError> {
+    let body = row.encode();
+    let current = match &copy.etag {
+        Some(etag) => Operation::Replace(body, Condition::Matches(etag.clone())),
+        None => Operation::Insert(body),
+    };
+    let same = copy.row().is_some_and(|old| old.assignment.mark == row.assignment.mark);
+    let mut operations = vec![current];
+    if !same {
+        // Merged, since what was found out later may stand there already.
+        operations.push(Operation::InsertOrMerge(row.encode_trail()));
+    }
+    let (table, partition) = (SystemTable::Control.name(), PartitionKey::from(RolesRow::PARTITION));
+    match store.home().transact(&table, &partition, &operations).await {
+        Ok(_) => Ok(true),
+        Err(failed) => match failed.error.kind {
+            ErrorKind::Precondition | ErrorKind::AlreadyExists | ErrorKind::NotFound => Ok(false),
+            _ => Err(failed.error),
+        },
+    }
+}

@@ -1,0 +1,173 @@
+//! The role that this region has, and those of the others: what everybody in the line asks.
+//!
+//! The [`keeper`] reads every region's [copy](copies) again and again, and leaves here what is in force. Its rules are
+//! [`Presence`]'s.
+
+mod copies;
+mod keeper;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::model::Region;
+use crate::topology::{Assignment, FileRoles, Found, Moving, Obeyed, Presence, Role, Topology, WriteHealth};
+
+pub use self::copies::{RolesCopy, read_roles, replace_roles};
+pub(super) use self::keeper::Keeper;
+
+/// The roles in force, as far as this daemon knows.
+#[derive(Debug)]
+pub struct Roles {
+    presence: Mutex<Presence>,
+    changed: Notify,
+    /// How old the own copy may be while the region is said to be written to.
+    stale: Duration,
+}
+
+/// What `/status` tells of roles.
+#[derive(Debug, Clone, Serialize)]
+pub struct RolesStatus {
+    /// What kind of topology the configuration describes.
+    pub topology: Topology,
+    /// The roles in force, and how they came to be.
+    #[serde(flatten)]
+    pub assignment: Assignment,
+    /// The planned failover for which the region takes no more writes.
+    pub moving: Option<Moving>,
+    /// Whether applications may write here, and why not.
+    pub writing: WriteHealth,
+    /// How many seconds ago each region's copy was last read; null for one that never was.
+    pub heard_seconds: BTreeMap<Region, Option<f64>>,
+}
+
+impl Roles {
+    /// Those that the file gives, for a daemon of `region` that has heard nothing. `stale` is how old the region's own copy may be
+    /// while the region is said to be written to.
+    pub fn new(region: Region, file: FileRoles, stale: Duration) -> Self {
+        Self { presence: Mutex::new(Presence::new(region, file)), changed: Notify::new(), stale }
+    }
+
+    /// What is in force.
+    pub fn present(&self) -> Arc<Assignment> {
+        self.lock().assignment().clone()
+    }
+
+    /// The role of a region.
+    pub fn role_of(&self, region: &Region) -> Role {
+        self.lock().role_of(region)
+    }
+
+    /// The role of the daemon's own region.
+    pub fn role(&self) -> Role {
+        let presence = self.lock();
+        presence.role_of(presence.region())
+    }
+
+    /// The regions that are writers.
+    pub fn writers(&self) -> Vec<Region> {
+        let presence = self.lock();
+        presence.assignment().writers(presence.file())
+    }
+
+    /// The one region that is a writer; `None` where several are, or none.
+    pub fn writer(&self) -> Option<Region> {
+        let mut writers = self.writers();
+        writers.pop().filter(|_| writers.is_empty())
+    }
+
+    /// When the last good reading of a region's copy began; `None` before the first.
+    pub fn heard(&self, region: &Region) -> Option<Instant> {
+        self.lock().heard(region)
+    }
+
+    /// Whether the other regions were asked once, or could not be: before, nobody decides anything by a role.
+    pub fn is_confirmed(&self) -> bool {
+        self.lock().is_confirmed()
+    }
+
+    /// Whether applications may write in this region at `now`, and why not.
+    pub fn writing(&self, now: Instant) -> WriteHealth {
+        self.lock().write_health(now, self.stale)
+    }
+
+    /// What this daemon goes by.
+    pub fn obeyed(&self) -> Obeyed {
+        self.lock().obeyed()
+    }
+
+    /// Waits until this daemon goes by something else than `seen`.
+    pub async fn until_changed(&self, seen: &Obeyed) {
+        self.until(|presence| presence.obeyed() != *seen).await;
+    }
+
+    /// Waits until the roles are confirmed.
+    pub async fn until_confirmed(&self) {
+        self.until(Presence::is_confirmed).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Presence) -> bool) {
+        loop {
+            // Who begins to wait before looking misses nothing that changes after the look.
+            let changed = self.changed.notified();
+            if holds(&self.lock()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// What there is to tell of it at `now`.
+    pub fn status(&self, now: Instant) -> RolesStatus {
+        let presence = self.lock();
+        let age = |region: &Region| {
+            let heard = presence.heard(region)?;
+            Some(now.saturating_duration_since(heard).as_secs_f64())
+        };
+        RolesStatus {
+            topology: presence.file().topology(),
+            assignment: presence.assignment().as_ref().clone(),
+            moving: presence.moving().cloned(),
+            writing: presence.write_health(now, self.stale),
+            heard_seconds: presence.file().roles().keys().map(|region| (region.clone(), age(region))).collect(),
+        }
+    }
+
+    /// Takes in a reading that began at `began`; says whether other roles are in force since.
+    pub fn read(&self, region: &Region, began: Instant, found: Found) -> bool {
+        self.change(|presence| presence.read(region, began, found))
+    }
+
+    /// The time to ask others at the start is up; says who has not answered.
+    fn waited(&self) -> Vec<Region> {
+        self.change(Presence::waited)
+    }
+
+    fn is_behind(&self, region: &Region) -> bool {
+        self.lock().is_behind(region)
+    }
+
+    fn moving(&self) -> Option<Moving> {
+        self.lock().moving().cloned()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Presence) -> T) -> T {
+        let mut presence = self.lock();
+        let before = (presence.obeyed(), presence.is_confirmed());
+        let result = change(&mut presence);
+        let after = (presence.obeyed(), presence.is_confirmed());
+        drop(presence);
+        if after != before {
+            self.changed.notify_waiters();
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -139,7 +139,7 @@ impl World {
         let regions: [RegionStore; 3] = regions.try_into().expect("three of them");
         let clock = HybridClock::new(regions[0].region().clone(), runtime.writer_id(), Duration::from_secs(60));
         let rows = (0..TOGETHER).map(|row| format!("r{row}")).collect();
-        let daemon = Daemon::start(&Config::new(&text), "west", "error", &[]);
+        let daemon = Daemon::start(&Config::new(&text), "west", "info", &[]);
         Self { stores, regions, daemon, clock, runtime, rows, load }
     }
 

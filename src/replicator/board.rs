@@ -314,17 +314,19 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::FileRoles;
 
     #[tokio::test(start_paused = true)]
     async fn whoever_of_the_carriers_and_the_keeper_of_the_lease_is_silent_is_what_the_line_has_been() {
         let account = AccountName::new("one").unwrap();
         let shards: Vec<AccountShard> = AccountShard::all([&account]).into_iter().take(2).collect();
-        let board = StatusBoard::new(shards.clone(), Arc::default());
+        let (east, second) = (Region::new("east").unwrap(), Duration::from_secs(1));
+        let roles = Roles::new(east.clone(), FileRoles::multi_active([east]), second);
+        let board = StatusBoard::new(shards.clone(), Arc::default(), Arc::new(roles));
         let silent = || board.snapshot().since_report;
         assert_eq!(silent(), None, "nobody has begun");
         board.turned();
         shards.iter().for_each(|shard| board.expect(shard));
-        let second = Duration::from_secs(1);
         for _ in 0..90 {
             tokio::time::advance(second).await;
             shards.iter().for_each(|shard| board.report(shard.clone(), ShardProgress::default()));

@@ -194,10 +194,7 @@ impl World {
 
     async fn look(&self, peaks: &mut Peaks) {
         peaks.resident = peaks.resident.max(self.daemon.resident_mib());
-        let status = self.status().await;
-        let links = status["links"].as_array().into_iter().flatten();
-        let parked = links.filter(|link| link["state"] == "parked").filter_map(|link| link["backlog_rows"].as_u64());
-        peaks.hints = peaks.hints.max(parked.max().unwrap_or_default() as usize);
+        peaks.hints = peaks.hints.max(self.count(0, SystemTable::Backlog, "").await);
     }
 
     async fn status(&self) -> serde_json::Value {

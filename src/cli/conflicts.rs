@@ -9,10 +9,9 @@ use super::exit::Failure;
 use super::output;
 use super::regions::{self, Unreachable};
 use crate::feed::Shard;
-use crate::model::{ClosedList, Region, Row, RowKey, SystemTable, Time};
+use crate::model::{ClosedList, Region, RowKey, SystemTable, Time};
 use crate::replicator::{Conflict, Side};
 use crate::stores::{ErrorKind, Query, RegionStore, Scope};
-use crate::telemetry::Event;
 
 /// What `conflicts list --output json` prints, and `show` with one conflict.
 #[derive(Debug, Serialize)]
@@ -151,7 +150,11 @@ async fn collect(stores: &[RegionStore], limit: usize, table: Option<&str>) -> R
     .await;
     let (mut found, mut more_in) = (Vec::new(), Vec::new());
     for (region, (rows, more)) in answered {
-        found.extend(rows.iter().filter_map(decoded).map(|conflict| Shown::of(region, conflict, false)));
+        found.extend(
+            rows.iter()
+                .filter_map(|row| regions::readable(Conflict::decode(row)))
+                .map(|conflict| Shown::of(region, conflict, false)),
+        );
         more_in.extend(more.then(|| region.clone()));
     }
     found.retain(|shown| table.is_none_or(|table| shown.table.eq_ignore_ascii_case(table)));
@@ -170,16 +173,6 @@ fn merged(found: Vec<Shown>) -> Vec<Shown> {
     let mut conflicts: Vec<Shown> = by_id.into_values().collect();
     conflicts.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
     conflicts
-}
-
-/// One that cannot be read is said to be there, and keeps nobody from seeing the others.
-fn decoded(row: &Row) -> Option<Conflict> {
-    Conflict::decode(row)
-        .map_err(|error| {
-            let event = Event::RowUnreadable;
-            tracing::warn!(event = event.as_str(), %error, "is a newer version running?");
-        })
-        .ok()
 }
 
 impl Report {
@@ -223,7 +216,9 @@ pub(super) async fn show(command: &ShowConflict) -> Result<(), Failure> {
         Ok(None)
     })
     .await;
-    let found = answered.into_iter().filter_map(|(region, row)| Some(Shown::of(region, decoded(&row?)?, true)));
+    let found = answered
+        .into_iter()
+        .filter_map(|(region, row)| Some(Shown::of(region, regions::readable(Conflict::decode(&row?))?, true)));
     let found = merged(found.collect());
     if found.is_empty() {
         regions::report(&unreachable, stores.len())?;

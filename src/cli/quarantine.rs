@@ -13,7 +13,6 @@ use crate::model::{AccountName, ClosedList, Region, Row, SystemTable, Time};
 use crate::replicator::{Replay, Taken, take_out};
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Query, RegionStore, Scope};
-use crate::telemetry::Event;
 use crate::writer::WriterOptions;
 
 /// What `quarantine list --output json` prints, and `show` with one entry.
@@ -120,21 +119,15 @@ async fn collect(stores: &[RegionStore], limit: usize) -> Report {
     .await;
     let (mut entries, mut more_in) = (Vec::new(), Vec::new());
     for (region, (rows, more)) in answered {
-        entries.extend(rows.iter().filter_map(decoded).map(|entry| Shown::of(region, entry, false)));
+        entries.extend(
+            rows.iter()
+                .filter_map(|row| regions::readable(Entry::decode(row)))
+                .map(|entry| Shown::of(region, entry, false)),
+        );
         more_in.extend(more.then(|| region.clone()));
     }
     entries.sort_by(|a, b| (a.at, &a.region, &a.id).cmp(&(b.at, &b.region, &b.id)));
     Report { schema: 1, entries, more_in, unreachable }
-}
-
-/// One that cannot be read is said to be there, and keeps nobody from seeing the others.
-fn decoded(row: &Row) -> Option<Entry> {
-    Entry::decode(row)
-        .map_err(|error| {
-            let event = Event::RowUnreadable;
-            tracing::warn!(event = event.as_str(), %error, "is a newer version running?");
-        })
-        .ok()
 }
 
 impl Report {
@@ -237,8 +230,10 @@ async fn entries<'a>(stores: &'a [RegionStore], id: &str) -> Result<Vec<(&'a Reg
     let (answered, unreachable) = stored(stores, id).await;
     regions::report(&unreachable, stores.len())?;
     let of = |region: &Region| stores.iter().find(|store| store.region() == region);
-    let found: Vec<_> =
-        answered.into_iter().filter_map(|(region, row)| Some((of(region)?, row.clone()?, decoded(&row?)?))).collect();
+    let found: Vec<_> = answered
+        .into_iter()
+        .filter_map(|(region, row)| Some((of(region)?, row.clone()?, regions::readable(Entry::decode(&row?))?)))
+        .collect();
     if found.is_empty() {
         return Err(none(id));
     }
@@ -262,7 +257,8 @@ async fn stored<'a>(stores: &'a [RegionStore], id: &str) -> (Vec<(&'a Region, Op
 
 async fn find(stores: &[RegionStore], id: &str) -> (Vec<Shown>, Vec<Unreachable>) {
     let (answered, unreachable) = stored(stores, id).await;
-    let entries = answered.into_iter().filter_map(|(region, row)| Some((region, decoded(&row?)?)));
+    let entries =
+        answered.into_iter().filter_map(|(region, row)| Some((region, regions::readable(Entry::decode(&row?))?)));
     (entries.map(|(region, entry)| Shown::of(region, entry, true)).collect(), unreachable)
 }
 

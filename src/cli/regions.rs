@@ -1,5 +1,6 @@
 //! Asking every region the same, side by side, whichever of them answer.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use serde::Serialize;
 use super::exit::Failure;
 use super::settings::settings;
 use crate::daemon::Connector;
-use crate::model::{Region, Row, SystemTable};
+use crate::model::{ClosedList, Region, Row, SystemTable};
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Query, RegionStore, StoreError, Tables};
+use crate::telemetry::Event;
 
 /// How long a person waits for a region that does not answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,4 +113,10 @@ pub(super) async fn rows_of(
         }
         query.continuation = page.continuation;
     }
+}
+
+/// What was read, if it was. What cannot be read is said to be there, and keeps nobody from seeing the rest.
+pub(super) fn readable<T, E: fmt::Display>(read: Result<T, E>) -> Option<T> {
+    let unread = |error| tracing::warn!(event = Event::RowUnreadable.as_str(), %error, "is a newer version running?");
+    read.map_err(unread).ok()
 }

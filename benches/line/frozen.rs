@@ -134,6 +134,7 @@ impl World {
         for (name, store) in names.iter().zip(&stores) {
             regions.push(region(name, store, &table()).await);
             text += &section(name, "writer", &store.connection_string);
+            text += "queue = false\n";
         }
         text += "[table.orders]\n";
         let regions: [RegionStore; 3] = regions.try_into().expect("three of them");

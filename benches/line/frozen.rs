@@ -11,6 +11,7 @@ use tablerelay::runtime::Runtime;
 use tablerelay::stores::{Query, RegionStore, Scope, Tables};
 use tokio::time::Instant;
 
+use crate::process::resident_mib_of;
 use crate::processes::support::relay::{Config, Daemon, region as section};
 use crate::processes::{Kind, Store, region};
 use crate::world::{table, write_at};
@@ -77,7 +78,7 @@ async fn freeze(kind: Kind) {
     let mut peaks = Peaks::default();
     world.write(load.usual, &mut peaks).await;
     let before = world.write(load.usual, &mut peaks).await;
-    let resident = world.daemon.resident_mib();
+    let resident = resident_mib_of(&world.daemon.pid);
     world.stores[2].freeze();
     let began = Instant::now();
     let parking = world.write(load.parking, &mut peaks).await;
@@ -194,7 +195,7 @@ impl World {
     }
 
     async fn look(&self, peaks: &mut Peaks) {
-        peaks.resident = peaks.resident.max(self.daemon.resident_mib());
+        peaks.resident = peaks.resident.max(resident_mib_of(&self.daemon.pid));
         peaks.hints = peaks.hints.max(self.count(0, SystemTable::Backlog, "").await);
     }
 

@@ -332,13 +332,20 @@ impl Delivery {
         Ok(())
     }
 
-    /// A delete whose tombstone was raised between the look at it and the insert.
+    /// A delete whose tombstone was raised between the look at it and the insert; or before a row that was found here, and whose
+    /// insert may have been ours, with its reply lost.
     async fn weigh_raised(&self, item: &Item, tomb: Option<&Tomb>) -> Result<(), StoreError> {
-        let Some(lost) = tomb.and_then(Lost::delete).filter(|_| item.verdict == Some(Verdict::Insert)) else {
-            return Ok(());
+        let inserted_over = |tomb: &Tomb| match item.verdict {
+            Some(Verdict::Insert) => {
+                item.tomb.as_ref().and_then(|known| known.version.as_ref()) != tomb.version.as_ref()
+            }
+            Some(Verdict::Equal) => item.there.as_ref().is_some_and(|row| tomb.raised < row.timestamp),
+            _ => false,
         };
-        let known = item.tomb.as_ref().and_then(|tomb| tomb.version.as_ref()) == Some(&lost.version);
-        if known { Ok(()) } else { self.weigh(&item.parcel, &item.parcel.finding, lost).await }
+        match tomb.filter(|tomb| inserted_over(tomb)).and_then(Lost::delete) {
+            Some(lost) => self.weigh(&item.parcel, &item.parcel.finding, lost).await,
+            None => Ok(()),
+        }
     }
 
     /// Whoever raised that tombstone may be gone: what it overrules here is weighed as if they were.

@@ -57,7 +57,7 @@ impl Ended {
 pub struct Daemon {
     shell: Child,
     pipe: Option<ChildStdin>,
-    pid: String,
+    pub pid: String,
     lines: Arc<Mutex<Vec<String>>>,
     /// Where its endpoint is.
     pub url: String,
@@ -97,13 +97,6 @@ impl Daemon {
         let admin = daemon.event("daemon-starting")["admin"].as_str().expect("an address").to_owned();
         daemon.url = format!("http://{admin}");
         daemon
-    }
-
-    /// Resident memory in MiB, as Linux tells it.
-    pub fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1_024.0
     }
 
     /// Everything that it has said.

@@ -89,60 +89,22 @@ fn is_true(world: &World, book: &Book, conflict: &Named) -> Result<(), Broken> {
 /// Follows an acknowledged write in its own region until something stands over it.
 fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> Result<(), Broken> {
     let events = &book.rows[&ack.id];
-    let own = format!("@{}.", world.places[ack.region].name);
-    let mut names = vec![ack.version.to_string()];
+    let (own, version) = (format!("@{}.", world.places[ack.region].name), ack.version.as_str());
     // A delete begins with its tombstone, and is done when the row is gone.
     let done = |event: &Event| match &event.touch {
-        Touch::Put(put) => put.version == names[0],
-        Touch::Deleted(deleted) | Touch::NothingToDelete(deleted) => *deleted == names[0],
+        Touch::Put(put) => put.version == version,
+        Touch::Deleted(deleted) | Touch::NothingToDelete(deleted) => deleted == version,
         _ => false,
     };
-    let Some(start) = events.iter().position(|event| event.region == ack.region && event.by_writer() && done(event))
-    else {
-        return Ok(());
-    };
+    let here: Vec<&Event> = events.iter().filter(|event| event.region == ack.region).collect();
+    let Some(start) = here.iter().position(|event| event.by_writer() && done(event)) else { return Ok(()) };
     // A delete by queue is a fact when it is told: it may take out a put that its region's store had put over it by then.
     let told_late = book.queued_deletes.get(&(ack.region, ack.id.clone()));
-    if told_late.is_some_and(|deleted| deleted.as_str() > names[0].as_str()) {
+    if told_late.is_some_and(|deleted| deleted.as_str() > version) {
         return Ok(());
     }
-    let mut content = None;
-    let mut winner = None;
-    let here: Vec<&Event> = events[start..].iter().filter(|event| event.region == ack.region).collect();
-    for (n, event) in here.iter().enumerate() {
-        match &event.touch {
-            Touch::Put(put) if names.contains(&put.version) => content = Some(put.content.clone()),
-            Touch::Deleted(deleted) | Touch::Tombstone(deleted) if names.contains(deleted) => {}
-            Touch::Put(_) | Touch::Deleted(_) | Touch::NothingToDelete(_) if event.by_writer() => return Ok(()),
-            Touch::Put(put) if put.version.contains(&own) => {
-                if content.as_ref() != Some(&put.content) {
-                    return Ok(());
-                }
-                names.push(put.version.clone());
-            }
-            // What lands below a tombstone is taken out again, whichever of this region's deletes raised it.
-            Touch::Put(put) if names.iter().any(|name| put.version < *name) => {}
-            Touch::Put(put) => {
-                winner = Some((n, put.version.clone()));
-                break;
-            }
-            Touch::Deleted(deleted) if (deleted.contains(&own) || *deleted < names[0]) && !ack.delete => return Ok(()),
-            Touch::Deleted(deleted) if deleted.contains(&own) || *deleted < names[0] => {}
-            Touch::Deleted(deleted) => {
-                winner = Some((n, deleted.clone()));
-                break;
-            }
-            // Two deletes agree.
-            Touch::Tombstone(deleted) if ack.delete && !deleted.contains(&own) => return Ok(()),
-            Touch::Tombstone(deleted) if ack.delete => names.push(deleted.clone()),
-            _ => {}
-        }
-    }
-    let Some((n, winner)) = winner else { return Ok(()) };
-    // Who brought the winner looks once more when its write was answered, or when it was not. What that look cannot find, since
-    // the winner was overruled while the answer was on its way, nobody can name.
-    let answered = here[n].at + world.shape.window / 4;
-    if here.get(n + 1).is_some_and(|next| next.at < answered) {
+    let Some(Lost { names, winner, at }) = lost(&here, start, ack, &own) else { return Ok(()) };
+    if goes_unseen(world, &here, at, version) {
         return Ok(());
     }
     let Some((region, born)) = born(world, book, &ack.id, &winner) else { return Ok(()) };
@@ -159,4 +121,59 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
     }
     let text = format!("{names:?} was lost to {winner}, which did not know it, and no journal says so");
     Err(Broken::new("what was lost to another region is in the journal", Some(&ack.id), text))
+}
+
+/// A write over which something of another region was brought.
+struct Lost {
+    /// Its version, and those that it was lifted to.
+    names: Vec<String>,
+    winner: String,
+    /// The winner's place among the events of the region.
+    at: usize,
+}
+
+/// To what a write that began at `start` was lost in its own region; nothing where its own region put something over it.
+fn lost(here: &[&Event], start: usize, ack: &Ack, own: &str) -> Option<Lost> {
+    let (mut names, mut content) = (vec![ack.version.to_string()], None);
+    for (at, event) in here.iter().enumerate().skip(start) {
+        let winner = match &event.touch {
+            Touch::Put(put) if names.contains(&put.version) => {
+                content = Some(put.content.clone());
+                continue;
+            }
+            Touch::Deleted(deleted) | Touch::Tombstone(deleted) if names.contains(deleted) => continue,
+            Touch::Put(_) | Touch::Deleted(_) | Touch::NothingToDelete(_) if event.by_writer() => return None,
+            Touch::Put(put) if put.version.contains(own) && content.as_ref() == Some(&put.content) => {
+                names.push(put.version.clone());
+                continue;
+            }
+            Touch::Put(put) if put.version.contains(own) => return None,
+            // What lands below a tombstone is taken out again, whichever of this region's deletes raised it.
+            Touch::Put(put) if names.iter().any(|name| put.version < *name) => continue,
+            Touch::Put(put) => put.version.clone(),
+            Touch::Deleted(deleted) if (deleted.contains(own) || *deleted < names[0]) && !ack.delete => return None,
+            Touch::Deleted(deleted) if deleted.contains(own) || *deleted < names[0] => continue,
+            Touch::Deleted(deleted) => deleted.clone(),
+            // Two deletes agree.
+            Touch::Tombstone(deleted) if ack.delete && !deleted.contains(own) => return None,
+            Touch::Tombstone(deleted) if ack.delete => {
+                names.push(deleted.clone());
+                continue;
+            }
+            _ => continue,
+        };
+        return Some(Lost { names, winner, at });
+    }
+    None
+}
+
+/// Whether nobody can name what was lost. Whoever brought the winner looks once more when its write was answered, or when it was
+/// not: that look cannot find what went while the winner was overruled before the answer came; nor is there one for a
+/// delete that came while the winner was on its way, where whoever brought it was cut off.
+fn goes_unseen(world: &World, here: &[&Event], winner: usize, lost: &str) -> bool {
+    let (answer, came) = (world.shape.window / 4, here[winner].at);
+    let raised = |event: &&&Event| matches!(&event.touch, Touch::Tombstone(version) if version == lost);
+    let raised = here.iter().rev().find(raised).map(|event| event.at);
+    let overruled = here.get(winner + 1).is_some_and(|next| next.at < came + answer);
+    overruled || (!world.shape.kinds.is_empty() && raised.is_some_and(|raised| came < raised + answer))
 }

@@ -70,6 +70,12 @@ closed_list! {
         OthersForgotten = "others-forgotten", "Last Sync Time leaves out what other daemons carry", "Last Sync Time";
         ExactThoughShared = "exact-though-shared", "a record ends at once although another daemon had its shard just now", "leases";
         HintNotLookedBack = "hint-not-looked-back", "a hint ends without a look at what stands after its delivery", "hints";
+        StaleEpochObeyed = "stale-epoch-obeyed", "changes are brought to a region whose roles have not been read for long", "the fence";
+        LateDelivered = "late-delivered", "a late write is delivered although the journal is its place", "late writes";
+        LateTakenOver = "late-taken-over", "a late write that is found where something is brought to is taken over", "late writes";
+        LateNotNamed = "late-not-named", "a late write that is not delivered is named nowhere", "late writes";
+        LateNotOverruled = "late-not-overruled", "the writer's row is not lifted above a late write", "late writes";
+        ResidualLost = "residual-lost", "what a region had not sent when it lost its role counts as superseded", "late writes";
     }
 }
 

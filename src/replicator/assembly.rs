@@ -1,7 +1,7 @@
 //! How the parts of a line are put together: those of each shard, which come and go with it, and those of the region.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use super::duty::Duty;
 use super::health::Backoff;
 use super::journal::Journal;
 use super::lane::{Basket, Lane};
+use super::late::LateDesk;
 use super::links::{self, Publisher};
 use super::poll::{Activity, Pace};
 use super::quarantine::Quarantine;
@@ -62,6 +63,7 @@ pub(super) struct Assembly {
     cache: Option<CacheLane>,
     quarantine: Arc<Quarantine>,
     journal: Arc<Journal>,
+    late: Arc<LateDesk>,
     origins: BTreeMap<AccountName, Origin>,
 }
 
@@ -79,7 +81,16 @@ impl Assembly {
             others: destinations.clone(),
             board: board.clone(),
             window: settings.settle_window,
+            late_writes: settings.late_writes,
             runtime: runtime.clone(),
+        });
+        let late = Arc::new(LateDesk {
+            roles: board.roles().clone(),
+            policy: settings.late_writes,
+            regions: destinations.iter().chain([local]).map(|region| single(&setup, region)).collect(),
+            journal: journal.clone(),
+            fresh: Freshness::new(settings.settle_window),
+            told: Mutex::default(),
         });
         let to = |store: &RegionStore| Destination::new(local, store.clone(), settings, writer, runtime, &tasks);
         let destinations = destinations.iter().map(to).collect();
@@ -88,7 +99,7 @@ impl Assembly {
             (account.tables.account().clone(), Origin { source, activity: Arc::default() })
         };
         let origins = local.accounts().iter().map(origin).collect();
-        Self { board, duty, tasks, destinations, cache, quarantine, journal, origins, setup }
+        Self { board, duty, tasks, destinations, cache, quarantine, journal, late, origins, setup }
     }
 
     fn backoff(&self) -> Backoff {
@@ -218,10 +229,12 @@ impl Assembly {
             here: single(&self.setup, local),
             journal: self.journal.clone(),
             quarantine: self.quarantine.clone(),
+            late: self.late.clone(),
             max_clock_skew: settings.max_clock_skew,
             runtime: runtime.clone(),
         };
-        Delivery { to: to.clone(), referee: Arc::new(referee), fresh: Freshness::new(settings.settle_window) }
+        let fresh = Freshness::new(settings.settle_window);
+        Delivery { to: to.clone(), referee: Arc::new(referee), late: self.late.clone(), fresh }
     }
 
     /// Hints stand in the home account, so its clock is the one that they are judged by.

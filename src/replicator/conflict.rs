@@ -54,10 +54,12 @@ pub struct UnreadableConflict {
 }
 
 impl Conflict {
-    /// 16 hex digits made of the row and both versions: the same conflict, met anywhere, has the same.
+    /// 16 hex digits made of the row and both versions: the same conflict, met anywhere, has the same. So has a late write,
+    /// whatever stands in the writer's region when it is met.
     pub fn id(&self) -> String {
         let row = &self.row;
         let (winner, loser) = (self.winner.version.as_str(), self.loser.version.as_str());
+        let winner = if self.decision == Decision::LateWrite { self.decision.as_str() } else { winner };
         entry_id(&[row.table.lower(), "\n", row.partition.as_str(), "\n", row.row.as_str(), "\n", winner, "\n", loser])
     }
 

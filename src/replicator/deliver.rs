@@ -9,20 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::destination::Destination;
 use super::disagree::{Disagreement, Referee};
 use super::gather::{gather, gather_all};
 use super::item::{Item, Known, Outcome};
 use super::journal::{Case, Lost};
+use super::late::{self, LateDesk, Ruling};
 use super::rows::read_rows;
-use super::single::raise;
+use super::single::{Unsettled, raise};
 use super::tombstones::Tomb;
 use crate::apply::{AfterFailure, Step, Transaction, after_failure, plan};
 use crate::batch::Parcel;
 use crate::feed::Shard;
-use crate::model::{AccountName, ClosedList, Etag, RowId, SystemTable, Tombstone, Version};
+use crate::model::{AccountName, ClosedList, Etag, Region, RowId, SystemTable, Tombstone, Version};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Freshness, Standing, Verdict, deliver_delete, deliver_row};
 use crate::stores::limits::MAX_OPERATIONS;
@@ -41,13 +42,19 @@ const ROUNDS: usize = 4;
 pub(super) struct Delivery {
     pub to: Arc<Destination>,
     pub referee: Arc<Referee>,
+    pub late: Arc<LateDesk>,
     pub fresh: Freshness,
 }
 
 impl Delivery {
     /// Delivers a batch; says of every parcel what became of it.
     pub async fn deliver(&self, parcels: Vec<Parcel>) -> Vec<(Parcel, Outcome)> {
-        let mut items: Vec<Item> = parcels.into_iter().map(Item::new).collect();
+        let heard = match self.late.heard(self.to.region(), Instant::now()) {
+            Ok(heard) => heard,
+            Err(error) => return parcels.into_iter().map(|parcel| (parcel, Outcome::Failed(error.clone()))).collect(),
+        };
+        let mut items: Vec<Item> = parcels.into_iter().map(|parcel| Item::new(parcel, heard)).collect();
+        self.set_late_aside(&mut items).await;
         for round in 0..ROUNDS {
             items.iter_mut().filter(|item| item.is_open() && item.overtaken).for_each(Item::restart);
             self.drop_stale(&mut items);
@@ -69,10 +76,64 @@ impl Delivery {
     fn drop_stale(&self, items: &mut [Item]) {
         let now = Instant::now();
         for item in items.iter_mut().filter(|item| item.is_open()) {
-            if !self.fresh.allows(item.parcel.began, now) {
+            if !self.fresh.allows(item.began, now) {
                 item.outcome = Some(Outcome::LookAgain);
             }
         }
+    }
+
+    /// Where this region is no writer, what it issued and the writer does not have goes no further than the journal, if that is
+    /// its place.
+    async fn set_late_aside(&self, items: &mut [Item]) {
+        let (mut asked, mut above): (Vec<BoxFuture<'_, _>>, _) = (Vec::new(), Vec::new());
+        for (n, item) in items.iter_mut().enumerate().filter(|(_, item)| item.is_open()) {
+            let Some(writer) = self.writer_over(&item.parcel.finding) else { continue };
+            if self.late.rules() {
+                let parcel = item.parcel.clone();
+                let is_writer = writer == *self.to.region();
+                asked.push(Box::pin(async move { (n, is_writer, self.rule(&parcel, &writer).await) }));
+            } else if planted(Bug::ResidualLost) {
+                item.outcome = Some(Outcome::Done(ApplyOutcome::Superseded));
+            }
+        }
+        for (n, is_writer, ruling) in gather(asked).await {
+            items[n].outcome = match ruling {
+                Ok(Ruling::Ordinary) => continue,
+                Ok(Ruling::Overruled) if is_writer => Some(Outcome::Done(ApplyOutcome::Journaled)),
+                Ok(Ruling::Overruled | Ruling::Superseded) => {
+                    above.push((n, is_writer));
+                    continue;
+                }
+                Err(outcome) => Some(outcome),
+            };
+        }
+        // What the writer has is above it. Here it is taken over; to any other region the writer's brings it, and until it is
+        // there, that region lacks what was announced here.
+        for (n, is_writer) in above {
+            self.settle(&mut items[n]).await;
+            items[n].outcome.get_or_insert(if is_writer { Outcome::LookAgain } else { Outcome::LookLater });
+        }
+    }
+
+    fn writer_over(&self, finding: &Finding) -> Option<Region> {
+        self.late.suspects(finding.version()?, self.referee.here.region())
+    }
+
+    async fn rule(&self, parcel: &Parcel, writer: &Region) -> Result<Ruling, Outcome> {
+        let here = self.referee.here.region();
+        let asked = self.late.rule(&parcel.id, &parcel.finding, here, writer);
+        // On the way to a third region, the writer's is waited for only so long: it is not what this lane is about.
+        let ruling = match writer == self.to.region() {
+            true => asked.await,
+            false => match timeout(late::PATIENCE, asked).await {
+                Ok(Err(Unsettled::Failed(_))) | Err(_) => return Err(Outcome::LookLater),
+                Ok(ruling) => ruling,
+            },
+        };
+        ruling.map_err(|unsettled| match unsettled {
+            Unsettled::LookAgain => Outcome::LookAgain,
+            Unsettled::Failed(error) => Outcome::Failed(error),
+        })
     }
 
     async fn round(&self, items: &mut [Item], round: usize) -> Result<(), StoreError> {
@@ -194,7 +255,7 @@ impl Delivery {
                 let operations: Vec<Operation> = chunk.iter().map(|(_, operation)| operation.clone()).collect();
                 let feed = SystemTable::Feed.name();
                 let _permit = self.to.permits.acquire().await;
-                let oldest = chunk.iter().map(|(n, _)| items[*n].parcel.began).min();
+                let oldest = chunk.iter().map(|(n, _)| items[*n].began).min();
                 let raised = match self.check_age(oldest) {
                     Ok(()) => tables.transact(&feed, &shard.partition(), &operations).await.map(drop),
                     Err(stale) => Err(stale),
@@ -219,7 +280,7 @@ impl Delivery {
         }
         let mut sends: Vec<BoxFuture<'_, _>> = Vec::new();
         for transaction in plan(steps) {
-            let oldest = transaction.items.iter().map(|n| items[*n].parcel.began).min();
+            let oldest = transaction.items.iter().map(|n| items[*n].began).min();
             sends.push(Box::pin(self.send(transaction, oldest)));
         }
         for (transaction, result) in gather(sends).await {
@@ -258,8 +319,8 @@ impl Delivery {
         (transaction, result)
     }
 
-    /// R9, just before a request goes out: waiting for a permit may have taken long. Not a failure of the store; the next
-    /// round finds the look stale.
+    /// R9 and the fence, just before a request goes out: waiting for a permit may have taken long. Not a failure of the store;
+    /// the next round finds the look stale.
     fn check_age(&self, oldest: Option<Instant>) -> Result<(), TransactionError> {
         if oldest.is_none_or(|began| self.fresh.allows(began, Instant::now())) {
             return Ok(());
@@ -404,6 +465,7 @@ impl Delivery {
             Ok(Disagreement::Superseded) => item.outcome = Some(Outcome::Done(ApplyOutcome::Superseded)),
             Ok(Disagreement::Lifted) => item.outcome = Some(Outcome::Done(ApplyOutcome::Lifted)),
             Ok(Disagreement::Quarantined) => item.outcome = Some(Outcome::Done(ApplyOutcome::Quarantined)),
+            Ok(Disagreement::Waits) => item.outcome = Some(Outcome::LookLater),
             Ok(Disagreement::Gone) => item.overtaken = true,
             Err(error) => item.outcome = Some(Outcome::Failed(error)),
         }
@@ -428,6 +490,10 @@ impl Delivery {
 
     /// Writes the applied log before anything is settled: a row that the log does not name is not delivered yet.
     async fn tell(&self, items: &mut [Item]) {
+        let late = |item: &&Item| self.writer_over(&item.parcel.finding).as_ref() == Some(self.to.region());
+        for item in items.iter().filter(|item| item.has_changed_it()).filter(late) {
+            self.late.merged(&item.parcel.id, self.referee.here.region());
+        }
         let told = |item: &Item| matches!(&item.outcome, Some(Outcome::Done(outcome)) if changed(*outcome));
         let arrival = |item: &Item| Some((item.parcel.id.clone(), item.parcel.finding.version()?.clone()));
         let rows: Vec<_> = items.iter().filter(|item| told(item)).filter_map(arrival).collect();

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use super::destination::Destination;
 use super::journal::Journal;
+use super::late::{self, LateDesk, Ruling};
 use super::quarantine::Quarantine;
 use super::single::{Settled, Single, Unsettled};
 use crate::batch::Parcel;
-use crate::model::{ClosedList, RowId};
+use crate::model::{ClosedList, Region, RowId};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Verdict, deliver_delete, deliver_row, from_the_future};
 use crate::runtime::Runtime;
@@ -27,6 +28,8 @@ pub(super) enum Disagreement {
     Lifted,
     /// The destination holds a version from the future, which is in quarantine now.
     Quarantined,
+    /// A third region has yet to say whether what stands there is late.
+    Waits,
     /// It was gone at a second look.
     Gone,
 }
@@ -37,6 +40,7 @@ pub(super) struct Referee {
     pub here: Single,
     pub journal: Arc<Journal>,
     pub quarantine: Arc<Quarantine>,
+    pub late: Arc<LateDesk>,
     pub max_clock_skew: Duration,
     pub runtime: Runtime,
 }
@@ -100,8 +104,19 @@ impl Referee {
         if planted(Bug::NoTakeOver) {
             return Ok(Disagreement::Superseded);
         }
+        let here = self.here.region();
+        let began = began.min(self.late.heard(here, Instant::now())?);
+        let over = self.late.suspects(&winner, to.region());
+        if let Some(writer) = over.as_ref().filter(|_| self.late.rules() && !planted(Bug::LateTakenOver))
+            && let Some(ruled) = self.rule(id, &theirs, to.region(), writer).await?
+        {
+            return Ok(ruled);
+        }
         match self.here.take_over(id, &theirs, began, (to.region(), self.journal.as_ref())).await {
             Ok(Settled::Written) => {
+                if over.as_ref() == Some(here) {
+                    self.late.merged(id, to.region());
+                }
                 self.journal.tell(to.region(), id, &winner).await?;
                 Ok(Disagreement::Superseded)
             }
@@ -117,6 +132,31 @@ impl Referee {
                 self.quarantine.refused_row(id, &theirs, self.here.region(), &error).await?;
                 Ok(Disagreement::Quarantined)
             }
+            Err(Unsettled::Failed(error)) => Err(error),
+        }
+    }
+
+    /// What stands in `home` was issued there by no writer: `None` where it is taken over all the same.
+    async fn rule(
+        &self,
+        id: &RowId,
+        theirs: &Finding,
+        home: &Region,
+        writer: &Region,
+    ) -> Result<Option<Disagreement>, StoreError> {
+        let asked = self.late.rule(id, theirs, home, writer);
+        let ruling = match writer == self.here.region() {
+            true => asked.await,
+            false => match timeout(late::PATIENCE, asked).await {
+                Ok(Err(Unsettled::Failed(_))) | Err(_) => return Ok(Some(Disagreement::Waits)),
+                Ok(ruling) => ruling,
+            },
+        };
+        match ruling {
+            Ok(Ruling::Ordinary) => Ok(None),
+            Ok(Ruling::Superseded) => Ok(Some(Disagreement::Superseded)),
+            Ok(Ruling::Overruled) => Ok(Some(Disagreement::Lifted)),
+            Err(Unsettled::LookAgain) => Ok(Some(Disagreement::Gone)),
             Err(Unsettled::Failed(error)) => Err(error),
         }
     }

@@ -1,5 +1,7 @@
 //! One row of a batch on its way to a destination.
 
+use tokio::time::Instant;
+
 use super::journal::Lost;
 use super::tombstones::Tomb;
 use crate::batch::Parcel;
@@ -44,6 +46,8 @@ impl Known {
 #[derive(Debug)]
 pub(super) struct Item {
     pub parcel: Parcel,
+    /// When the older of what its delivery rests on began: the look, and the reading of the destination's roles.
+    pub began: Instant,
     pub known: Known,
     /// The row as it was read at the destination in this round, where it was.
     pub there: Option<Row>,
@@ -61,9 +65,11 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub fn new(parcel: Parcel) -> Self {
+    /// `heard` is when the reading of the destination's roles began.
+    pub fn new(parcel: Parcel, heard: Instant) -> Self {
         let outcome = (!parcel.finding.is_deliverable()).then_some(Outcome::LookAgain);
         Self {
+            began: parcel.began.min(heard),
             parcel,
             known: Known::Nothing,
             there: None,
@@ -121,6 +127,24 @@ impl Item {
             Some(Verdict::Equal) => !planted(Bug::NoLookAfterEqual),
             _ => false,
         }
+    }
+
+    /// Whether its delivery has changed what the destination holds.
+    pub fn has_changed_it(&self) -> bool {
+        let changes = matches!(
+            self.verdict,
+            Some(
+                Verdict::Insert
+                    | Verdict::Replace
+                    | Verdict::Delete { raise: true, .. }
+                    | Verdict::Delete { remove: true, .. }
+            )
+        );
+        changes
+            && matches!(
+                self.outcome,
+                Some(Outcome::Done(ApplyOutcome::Inserted | ApplyOutcome::Replaced | ApplyOutcome::Deleted))
+            )
     }
 
     /// What the verdict's write takes away at the destination.

@@ -21,10 +21,11 @@ use super::tombstones::{Tomb, Tombstones};
 use crate::feed::{Shard, decode_hint, decode_record, encode_arrivals, hint_keys, record_prefix, tells_of};
 use crate::model::{ClosedList, PartitionKey, Region, Row, RowId, RowKey, SystemTable, Time, Version};
 use crate::planted::{Bug, planted};
-use crate::resolve::{Evidence, Finding, decision, is_conflict, may_conflict};
+use crate::resolve::{Decision, Evidence, Finding, decision, is_conflict, may_conflict};
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Operation, Page, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::{Event, metrics};
+use crate::topology::LateWrites;
 
 /// How much earlier than the loser was stored a log is read, and how much later its hint may have been announced: storage clocks
 /// are kept well, and estimated to a second.
@@ -45,6 +46,7 @@ pub(super) struct Journal {
     pub board: Arc<StatusBoard>,
     /// How late a write may be that was announced.
     pub window: Duration,
+    pub late_writes: LateWrites,
     pub runtime: Runtime,
 }
 
@@ -95,7 +97,7 @@ impl Journal {
     pub async fn weigh(&self, mut case: Case<'_>) -> Result<(), StoreError> {
         let Some(winner) = case.winner.version().cloned() else { return Ok(()) };
         let loser = case.lost.version.clone();
-        if !may_conflict(&winner, &loser, case.home, case.base) {
+        if !may_conflict(&winner, &loser, case.home, case.base) || self.overrules(&winner, &loser, case.home) {
             return Ok(());
         }
         let Some(home) = self.region(case.home) else { return Ok(()) };
@@ -128,28 +130,21 @@ impl Journal {
         stored: Option<Time>,
         asked: bool,
     ) -> Result<(), StoreError> {
-        let body = |finding: &Finding| match finding {
-            Finding::Row { body, .. } => Some(body.json().to_string()),
-            _ => None,
-        };
         let loser = &case.lost;
         let lost = loser.row.as_ref().map(|row| row.body.stamped(&loser.version).json().to_string());
         let taken_in = self.stored_at(case.source, case.id, winner).await;
         let conflict = Conflict {
             row: case.id.clone(),
             decision: decision(winner, &loser.version),
-            winner: Side { version: winner.clone(), row: body(case.winner), cut: 0, stored: taken_in },
+            winner: Side { version: winner.clone(), row: json_of(case.winner), cut: 0, stored: taken_in },
             loser: Side { version: loser.version.clone(), row: lost, cut: 0, stored },
             source: case.source.clone(),
             destination: case.home.clone(),
             asked,
             at: self.runtime.now(),
         };
-        let entry = Operation::Insert(conflict.encode());
-        match self.store.home().write(&SystemTable::Conflicts.name(), &entry).await {
-            Ok(_) => {}
-            Err(error) if error.kind == ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => return Err(error),
+        if !self.enter(&conflict).await? {
+            return Ok(());
         }
         metrics::conflict(case.home, &winner.issued_in());
         let other = if case.home == self.store.region() { case.source } else { case.home };
@@ -157,6 +152,54 @@ impl Journal {
         info!(event = Event::Conflict.as_str(), id = conflict.id(), destination = %case.home, table = %case.id.table,
             %winner, loser = %loser.version, "two regions changed a row at the same time; the higher version stands");
         Ok(())
+    }
+
+    /// Writes an entry down; says whether it is new.
+    async fn enter(&self, conflict: &Conflict) -> Result<bool, StoreError> {
+        let entry = Operation::Insert(conflict.encode());
+        match self.store.home().write(&SystemTable::Conflicts.name(), &entry).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Names a late write of `home`, and what stands in its place in the region of the writer; says whether that is new.
+    pub async fn note_late(
+        &self,
+        id: &RowId,
+        (late, home): (&Finding, &Region),
+        (stand, writer): (&Stand, &Region),
+    ) -> Result<bool, StoreError> {
+        let Some(version) = late.version() else { return Ok(false) };
+        let stands = stand.newest(writer);
+        // Where the writer has nothing of the row, a delete above the late write is what will stand.
+        let above = || version.above(writer, self.runtime.writer_id());
+        let winner = Side {
+            version: stands.version().cloned().unwrap_or_else(above),
+            row: json_of(&stands),
+            cut: 0,
+            stored: stand.row.as_ref().map(|row| row.timestamp),
+        };
+        let conflict = Conflict {
+            row: id.clone(),
+            decision: Decision::LateWrite,
+            winner,
+            loser: Side { version: version.clone(), row: json_of(late), cut: 0, stored: None },
+            source: writer.clone(),
+            destination: home.clone(),
+            asked: true,
+            at: self.runtime.now(),
+        };
+        self.enter(&conflict).await
+    }
+
+    /// Whether `winner` is what was lifted above a late write (see [`LateDesk`](super::late::LateDesk)), which is named by then.
+    fn overrules(&self, winner: &Version, loser: &Version, home: &Region) -> bool {
+        let over = self.board.roles().writer_over(home);
+        self.late_writes == LateWrites::Journal
+            && over.is_some_and(|writer| winner.is_of(&writer))
+            && winner.time() == loser.time().next()
     }
 
     /// When the winner was stored, where it still stands in the region that it is brought from.
@@ -332,6 +375,13 @@ impl Journal {
             }
         }
         Ok(())
+    }
+}
+
+fn json_of(finding: &Finding) -> Option<String> {
+    match finding {
+        Finding::Row { body, .. } => Some(body.json().to_string()),
+        _ => None,
     }
 }
 

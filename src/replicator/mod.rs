@@ -39,6 +39,7 @@ mod health;
 mod item;
 mod journal;
 mod lane;
+mod late;
 mod leases;
 mod links;
 mod look;

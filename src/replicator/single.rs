@@ -226,6 +226,15 @@ impl Single {
 
     /// R10: gives what stands a version of this region one tick above `floor`: announced, then stamped on its ETag.
     pub async fn lift(&self, id: &RowId, floor: &Version) -> Result<Settled, Unsettled> {
+        self.lift_above(id, floor, false).await
+    }
+
+    /// As [`lift`](Self::lift), where that this region has nothing of a row is what stands as well: then it is as deleted.
+    pub async fn overrule(&self, id: &RowId, floor: &Version) -> Result<Settled, Unsettled> {
+        self.lift_above(id, floor, true).await
+    }
+
+    async fn lift_above(&self, id: &RowId, floor: &Version, absence_stands: bool) -> Result<Settled, Unsettled> {
         for _ in 0..ATTEMPTS {
             let began = Instant::now();
             let stand = self.stand(id).await?;
@@ -252,6 +261,7 @@ impl Single {
                     return Ok(Settled::Had);
                 }
                 (None, Some(tomb)) => self.announce_delete(id, &above, Some(tomb)).await,
+                (None, None) if absence_stands => self.announce_delete(id, &above, None).await,
                 // Absent without a tombstone is R4's business.
                 (None, None) => return Err(Unsettled::LookAgain),
             };

@@ -3,6 +3,7 @@
 mod cache;
 mod conflicts;
 mod hints;
+mod late;
 mod quarantine;
 mod roles;
 mod storm;

@@ -26,6 +26,9 @@ closed_list! {
         RegionOrder = "region-order",
             "both versions have the same time, and the winner's region comes later in the order of bytes",
             "none: any order would do, and this one is the same everywhere";
+        LateWrite = "late-write",
+            "the loser was written in a region that is no writer, and `failover.late_writes` is `journal`: what the writer has stands, whatever the versions",
+            "see which application still writes there; write what was lost once more, in the writer's region, where it matters";
     }
 }
 

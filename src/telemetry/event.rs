@@ -59,6 +59,9 @@ closed_list! {
         RoleKept = "role-kept",
             "a planned failover ended without moving the role: it was given up, or its time was over",
             "none";
+        LateWrites = "late-writes",
+            "a region that is no writer holds what its writer does not have: applications write there, or it had not sent this when it lost its role",
+            "unless a failover has just passed, find out which application writes there; with `journal`, see `tablerelay conflicts list`";
         LinkBackingOff = "link-backing-off",
             "a destination fails or asks for less; its changes are tried again",
             "if it stays, check the destination's health, credentials and firewall";

@@ -44,6 +44,8 @@ pub const FEED_RECORDS: &str = "tablerelay_feed_records";
 pub const REGION_ROLE: &str = "tablerelay_region_role";
 /// The epoch of the roles that the daemon goes by: it counts failovers.
 pub const ROLE_EPOCH: &str = "tablerelay_role_epoch";
+/// Rows that were written in a region while it was no writer, by what became of them: a [`LateOutcome`].
+pub const LATE_WRITES_TOTAL: &str = "tablerelay_late_writes_total";
 
 closed_list! {
     /// What became of a row that was delivered.
@@ -69,6 +71,21 @@ closed_list! {
         Quarantined = "quarantined",
             "the row cannot be applied as it is and lies in RelayQuarantine",
             "run `tablerelay quarantine list`, mend the cause";
+        Journaled = "journaled",
+            "the row was written where nobody may write, and stands in the conflict journal instead of here",
+            "run `tablerelay conflicts list`";
+    }
+}
+
+closed_list! {
+    /// What became of a late write: of one in a region that is no writer.
+    pub enum LateOutcome {
+        Merged = "merged",
+            "it was brought to the writer's region like any other",
+            "find out which application still writes there, unless a failover has just passed";
+        Journaled = "journaled",
+            "it is in the conflict journal, and what the writer has stands everywhere",
+            "find out which application still writes there; write what was lost once more, in the writer's region, where it matters";
     }
 }
 
@@ -235,6 +252,11 @@ pub fn role_epoch(region: &Region, epoch: u64) {
     gauge!(ROLE_EPOCH, "region" => text(region)).set(epoch as f64);
 }
 
+/// A late write of a region was found.
+pub fn late_write(region: &Region, outcome: LateOutcome) {
+    counter!(LATE_WRITES_TOTAL, "region" => text(region), "outcome" => outcome.as_str()).increment(1);
+}
+
 /// Gives the recorder the help text of every metric.
 pub fn describe() {
     describe_gauge!(LAG_SECONDS, "Age of the oldest change that was seen and is not in the destination, in seconds.");
@@ -254,6 +276,7 @@ pub fn describe() {
     describe_counter!(CACHE_LOSSES_TOTAL, "How often a cache was found emptied or set back.");
     describe_gauge!(REGION_ROLE, "1 for the role that the daemon's region has, 0 for the others.");
     describe_gauge!(ROLE_EPOCH, "Epoch of the roles that the daemon goes by: it counts failovers.");
+    describe_counter!(LATE_WRITES_TOTAL, "Rows that were written in a region while it was no writer.");
     describe_gauge!(FEED_RECORDS, "Records in an account's feed that are not settled yet.");
 }
 

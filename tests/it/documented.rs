@@ -11,7 +11,7 @@ use tablerelay::model::ClosedList;
 use tablerelay::resolve::Decision;
 use tablerelay::settle::LinkState;
 use tablerelay::telemetry::Event;
-use tablerelay::telemetry::metrics::{ApplyOutcome, CacheOutcome, StoreOperation};
+use tablerelay::telemetry::metrics::{ApplyOutcome, CacheOutcome, LateOutcome, StoreOperation};
 use tablerelay::topology::{LateWrites, MoveKind, Role, Topology, WriteHealth};
 
 fn path(name: &str) -> PathBuf {
@@ -50,6 +50,7 @@ fn every_closed_list_is_documented_with_meaning_and_remedy() {
     expected = with::<Topology>(&expected, "Topology");
     expected = with::<MoveKind>(&expected, "MoveKind");
     expected = with::<LateWrites>(&expected, "LateWrites");
+    expected = with::<LateOutcome>(&expected, "LateOutcome");
     expected = with::<LinkState>(&expected, "LinkState");
     expected = with::<Loss>(&expected, "Loss");
     expected = with::<Reason>(&expected, "Reason");

@@ -80,6 +80,12 @@ impl Roles {
         writers.pop().filter(|_| writers.is_empty())
     }
 
+    /// The writer that has the word on what `region` issued, where `region` itself is none.
+    pub fn writer_over(&self, region: &Region) -> Option<Region> {
+        let presence = self.lock();
+        presence.assignment().writer_over(region, presence.file())
+    }
+
     /// When the last good reading of a region's copy began; `None` before the first.
     pub fn heard(&self, region: &Region) -> Option<Instant> {
         self.lock().heard(region)

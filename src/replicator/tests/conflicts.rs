@@ -5,7 +5,7 @@ use crate::replicator::conflict::Conflict;
 
 impl World {
     /// What the journals of all regions say, each conflict once.
-    fn conflicts(&self) -> Vec<Conflict> {
+    pub(super) fn conflicts(&self) -> Vec<Conflict> {
         let rows = self.stores.iter().flat_map(|store| store.snapshot(&SystemTable::Conflicts.name()));
         let mut conflicts: Vec<_> = rows.map(|row| Conflict::decode(&row).unwrap()).collect();
         conflicts.sort_by_key(Conflict::id);

@@ -21,7 +21,7 @@ impl World {
     }
 
     /// Waits for a condition, up to `seconds` of virtual time.
-    async fn until(&self, what: &str, seconds: u64, condition: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, seconds: u64, condition: impl Fn(&Self) -> bool) {
         let deadline = self.runtime.instant() + Duration::from_secs(seconds);
         while !condition(self) {
             assert!(self.runtime.instant() < deadline, "not within {seconds} s: {what}");

@@ -6,7 +6,7 @@ use crate::topology::{Assignment, Member, MoveKind, Moving, Role, RolesRow, Writ
 
 impl World {
     /// East is the writer, north stands by, west serves readers.
-    async fn with_roles() -> Self {
+    pub(super) async fn with_roles() -> Self {
         let mut world = Self::new(3).await;
         let roles = [Role::Writer, Role::Standby, Role::Replica];
         world.roles = NAMES.iter().zip(roles).map(|(name, role)| (Region::new(name).unwrap(), role)).collect();
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// North takes the role over, as far as the copy in region `n` is concerned.
-    async fn moved(&self, n: usize, kind: MoveKind) -> Assignment {
+    pub(super) async fn moved(&self, n: usize, kind: MoveKind) -> Assignment {
         let (now, file) = (self.row(n).await.assignment, FileRoles::new(self.roles.clone()));
         let done = plan_move(&file, &now, &Region::new("north").unwrap(), None, kind).unwrap();
         let mark = now.mark.next(self.runtime.random());
@@ -52,7 +52,7 @@ impl World {
         assert!(replace_roles(store, copy, &row).await.unwrap(), "nobody else writes it now");
     }
 
-    async fn until_spread(&self, assignment: &Assignment) {
+    pub(super) async fn until_spread(&self, assignment: &Assignment) {
         let deadline = self.runtime.instant() + Duration::from_secs(10);
         for (n, name) in NAMES.iter().enumerate().take(self.regions.len()) {
             while self.copy(n).await.row().map(|row| &row.assignment) != Some(assignment) {
@@ -184,7 +184,7 @@ async fn a_region_whose_peers_are_all_down_comes_up_with_its_own_role_and_learns
 }
 
 impl World {
-    async fn until_spread_first(&self) {
+    pub(super) async fn until_spread_first(&self) {
         self.until_writing(&[Serving, NotWriter, NotWriter]).await;
         self.until_spread(&Assignment::first(&FileRoles::new(self.roles.clone()))).await;
     }

@@ -6,6 +6,7 @@
 mod addressee;
 mod change;
 mod clock;
+mod consistency;
 mod key;
 mod list;
 mod region;
@@ -17,6 +18,7 @@ mod version;
 pub use addressee::Addressee;
 pub use change::{Change, Tombstone};
 pub use clock::{AheadOfClock, HybridClock};
+pub use consistency::{Consistency, TableConsistency};
 pub use key::{KeyError, PartitionKey, RowId, RowKey};
 pub use list::ClosedList;
 #[cfg(test)]

@@ -15,10 +15,14 @@
 //! - A future that is dropped between the steps leaves an announcement with nothing behind it, as a crash does: it costs
 //!   a wait in Last Sync Time.
 //!
+//! After a write to a synchronous table it looks for copies of it in other regions, and says how many it saw
+//! ([`Writer::with_destinations`], [`Written::copies`]).
+//!
 //! The steps are there to be used alone by whatever else writes by the protocol: [`announce`], [`relay`],
 //! [`raise_tombstone`], [`look_at_tombstones`].
 
 mod announce;
+mod copies;
 mod error;
 mod operations;
 mod outcome;
@@ -38,6 +42,7 @@ use crate::runtime::Runtime;
 use crate::stores::RegionStore;
 
 pub use announce::{AnnounceError, Announced, announce};
+pub use copies::{Copies, Stands, Unconfirmed, reached};
 pub use error::WriteError;
 pub use relay::{RaiseError, Raised, Relayed, raise_tombstone, relay};
 pub use tombstones::{LookError, Standing, look_at_tombstones};
@@ -73,6 +78,8 @@ pub struct Written {
     /// The new ETag per operation, in order; `None` for a delete, and for a row that somebody else wrote again before the
     /// outcome was read back.
     pub etags: Vec<Option<Etag>>,
+    /// Who else has it already, where the table is synchronous.
+    pub copies: Copies,
 }
 
 impl Written {
@@ -89,13 +96,14 @@ pub struct Writer {
     options: WriterOptions,
     runtime: Runtime,
     clock: Mutex<HybridClock>,
+    destinations: Option<copies::Destinations>,
 }
 
 impl Writer {
     /// A writer to the accounts of a region, with a writer id of its own. Not to be carried over a fork.
     pub fn new(store: RegionStore, options: WriterOptions, runtime: Runtime) -> Self {
         let clock = HybridClock::new(store.region().clone(), runtime.writer_id(), options.max_clock_skew);
-        Self { store, options, runtime, clock: Mutex::new(clock) }
+        Self { store, options, runtime, clock: Mutex::new(clock), destinations: None }
     }
 
     /// The id in the versions that it issues.

@@ -138,6 +138,9 @@ impl Writer {
         for (row, version) in &known {
             plan.rise_above(Some(version), row);
         }
-        self.carry_out(plan).await
+        let partition = plan.partition.clone();
+        let rows: Vec<RowKey> = plan.operations.iter().map(|operation| operation.row().clone()).collect();
+        let written = self.carry_out(plan).await?;
+        Ok(self.confirm(table, &partition, rows, written).await)
     }
 }

@@ -10,7 +10,7 @@ use super::announce::{AnnounceError, Announced, announce};
 use super::outcome::{is_refusal, read_back};
 use super::patience::{Patience, no_reply};
 use super::plan::Plan;
-use super::{Standing, WriteError, Writer, Written, look_at_tombstones};
+use super::{Copies, Standing, WriteError, Writer, Written, look_at_tombstones};
 use crate::model::{Change, Etag, RowKey, Version};
 use crate::stores::{ErrorKind, Operation, StoreError, Tables, TransactionError};
 
@@ -130,7 +130,7 @@ impl Writer {
             let again = begun.announced.again(tables, &self.runtime, &begun.change, self.soon()).await;
             again.map_err(|err| unannounced(version.clone(), err))?;
         }
-        result.map(|etags| Written { version, etags })
+        result.map(|etags| Written { version, etags, copies: Copies::default() })
     }
 
     fn issue(&self, plan: &Plan) -> Result<Version, WriteError> {

@@ -69,6 +69,7 @@ closed_list! {
         LeaseOutlived = "lease-outlived", "a daemon goes on although its lease is over", "leases";
         OthersForgotten = "others-forgotten", "Last Sync Time leaves out what other daemons carry", "Last Sync Time";
         ExactThoughShared = "exact-though-shared", "a record ends at once although another daemon had its shard just now", "leases";
+        WrongLink = "wrong-link", "a wait ends by the link in the other direction", "waits";
         HintNotLookedBack = "hint-not-looked-back", "a hint ends without a look at what stands after its delivery", "hints";
         StaleEpochObeyed = "stale-epoch-obeyed", "changes are brought to a region whose roles have not been read for long", "the fence";
         LateDelivered = "late-delivered", "a late write is delivered although the journal is its place", "late writes";

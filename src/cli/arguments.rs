@@ -9,13 +9,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::typed_duration;
-use crate::model::{ClosedList, Region, TableName};
+use crate::model::{ClosedList, Region, TableName, Version};
 use crate::stores::azure::DEVELOPMENT_ACCOUNT;
 use crate::telemetry::{LogFormat, LogLevel};
 
 /// Replicates Azure Table Storage between regions and keeps each region's Redis cache fresh.
 ///
-/// Exit codes: 0 done, 1 failed or refused, 2 usage or configuration.
+/// Exit codes: 0 done, 1 failed or refused, 2 usage or configuration, 4 timed out (wait).
 #[derive(Debug, Parser)]
 #[command(name = "tablerelay", version, propagate_version = true, arg_required_else_help = true)]
 pub(super) struct Arguments {
@@ -62,6 +62,13 @@ pub(super) enum Command {
     Status(Status),
     /// Show one row in every region: versions, what waits, what is held, and what will happen to it next
     Inspect(Inspect),
+    /// Wait until a region has a write, to read there what one wrote elsewhere
+    ///
+    /// With --table, --partition and --row it ends when that row stands in the region at the version or above, or is
+    /// absent there with such a tombstone. Without, when Last Sync Time of the link from the version's region has passed the
+    /// version's time: everything up to it is there. Exit code 4 where that does not come in time.
+    #[command(disable_version_flag = true)]
+    Wait(Wait),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -134,6 +141,33 @@ pub(super) enum Output {
 pub(super) struct Status {
     #[command(flatten)]
     pub config: ConfigFile,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Wait {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The version that the write was given
+    #[arg(long, value_name = "VERSION", value_parser = Version::parse)]
+    pub version: Version,
+    /// The region that is to have it
+    #[arg(long, value_name = "NAME", env = "TABLERELAY_REGION", hide_env_values = true, value_parser = Region::new)]
+    pub region: Region,
+    /// The table of one row that is waited for
+    #[arg(long, value_name = "NAME", value_parser = TableName::new, requires_all = ["partition", "row"])]
+    pub table: Option<TableName>,
+    /// The row's PartitionKey; may be empty
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, requires_all = ["table", "row"])]
+    pub partition: Option<String>,
+    /// The row's RowKey; may be empty
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, requires_all = ["table", "partition"])]
+    pub row: Option<String>,
+    /// How long at most
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = typed_duration)]
+    pub timeout: Duration,
     /// The form of the result
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,

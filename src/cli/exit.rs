@@ -11,6 +11,8 @@ pub(super) enum Exit {
     Failed,
     /// 2: usage or configuration.
     Usage,
+    /// 4: timed out.
+    TimedOut,
 }
 
 impl From<Exit> for ExitCode {
@@ -19,6 +21,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::TimedOut => 4,
         })
     }
 }
@@ -34,6 +37,11 @@ impl Failure {
     /// Refused for what was typed or configured.
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::Usage, error: error.into() }
+    }
+
+    /// What was waited for did not come in time.
+    pub fn timed_out(error: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::TimedOut, error: error.into() }
     }
 
     /// Says it on standard error, in one paragraph with its causes.

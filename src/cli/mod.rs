@@ -13,6 +13,7 @@ mod run;
 mod settings;
 mod status;
 mod store;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,10 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Status(command) => {
             quiet()?;
             on_runtime(status::status(&command))
+        }
+        Command::Wait(command) => {
+            quiet()?;
+            on_runtime(wait::wait(&command))
         }
         Command::Inspect(command) => {
             quiet()?;

@@ -180,6 +180,7 @@ impl World {
             cache: None,
             tables: TableFilter::Every,
             roles: FileRoles::multi_active(regions),
+            reading: None,
             settings: Settings::default(),
             runtime: self.runtime.clone(),
         });

@@ -166,6 +166,7 @@ async fn round((near, far): &(Store, Store), n: usize, transactions: usize) -> R
         cache: None,
         tables: TableFilter::Every,
         roles: FileRoles::multi_active([&from, &to].map(|region| region.region().clone())),
+        reading: None,
         settings: Settings::default(),
         runtime: runtime.clone(),
     });

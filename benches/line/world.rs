@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tablerelay::feed::{encode_change, is_record_key};
 use tablerelay::model::*;
-use tablerelay::replicator::{Replicator, Settings, Setup, create_missing};
+use tablerelay::replicator::{Replicator, Settings, Setup, StatusBoard, create_missing};
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::memory::MemoryTables;
 use tablerelay::stores::{Account, Operation, RegionStore, Tables};
@@ -68,6 +68,11 @@ impl World {
     }
 
     pub fn start(&self, settings: Settings) -> CancellationToken {
+        self.start_seen(settings).0
+    }
+
+    /// With what it tells of itself.
+    pub fn start_seen(&self, settings: Settings) -> (CancellationToken, Arc<StatusBoard>) {
         let stop = CancellationToken::new();
         let replicator = Replicator::new(Setup {
             local: self.regions[0].clone(),
@@ -75,13 +80,14 @@ impl World {
             cache: None,
             tables: TableFilter::Every,
             roles: FileRoles::multi_active(self.regions.iter().map(|region| region.region().clone())),
+            reading: None,
             settings,
             runtime: self.runtime.clone(),
         });
-        let stopped = stop.clone();
+        let (stopped, board) = (stop.clone(), replicator.status());
         #[expect(clippy::disallowed_methods, reason = "a benchmark is its own supervisor")]
         tokio::spawn(async move { replicator.run(stopped).await.expect("the line runs until it is stopped") });
-        stop
+        (stop, board)
     }
 
     pub fn requests(&self) -> u64 {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Admin;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
-use crate::replicator::{CacheStatus, RolesStatus};
+use crate::replicator::{CacheStatus, ReadStatus, RolesStatus};
 use crate::settle::LinkStatus;
 use crate::stores::ThrottledAccount;
 use crate::topology::Role;
@@ -32,6 +32,8 @@ pub struct Status {
     pub ready: bool,
     /// Every link out of this region.
     pub links: Vec<LinkStatus>,
+    /// What readers get; null where no table has a limit on staleness.
+    pub reading: Option<ReadStatus>,
     /// The region's cache, where it has one.
     pub cache: Option<CacheStatus>,
     /// This daemon's name among those of its region; null before it has joined them.
@@ -59,16 +61,17 @@ fn by_account(shards: &BTreeSet<AccountShard>) -> Shards {
 
 impl Status {
     pub(super) fn of(admin: &Admin) -> Self {
-        let snapshot = (admin.snapshot)();
+        let snapshot = (admin.seen.snapshot)();
         Self {
             schema: 1,
             region: admin.region.clone(),
-            role: admin.roles.role(),
-            roles: admin.roles.status(Instant::now()),
+            role: admin.seen.roles.role(),
+            roles: admin.seen.roles.status(Instant::now()),
             version: env!("CARGO_PKG_VERSION"),
             started: admin.started,
             ready: snapshot.ready,
             links: snapshot.links,
+            reading: snapshot.reading,
             cache: snapshot.cache,
             daemon: snapshot.daemon.map(|id| id.to_string()),
             shards: by_account(&snapshot.shards),

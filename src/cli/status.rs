@@ -183,6 +183,8 @@ mod tests {
             destination: Region::new(destination).unwrap(),
             state: LinkState::Flowing,
             last_sync: Some(Time::from_unix_seconds(published - 2)),
+            fresh_to: None,
+            word: None,
             lag: Duration::from_millis(40),
             backlog_rows: 0,
             oldest_waiting: None,

@@ -1,27 +1,35 @@
 //! From the raw form to the checked one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::region;
 use super::section::Section;
-use super::settings::{AdminSettings, FailoverSettings, HttpSettings, LogSettings, ReplicationSettings, Settings};
-use crate::model::{Region, TableName};
-use crate::topology::{FileRoles, TableFilter};
+use super::settings::{
+    AdminSettings, FailoverSettings, HealthSettings, HttpSettings, LogSettings, ReplicationSettings, Settings,
+};
+use super::tables::tables;
+use crate::model::Region;
+use crate::topology::FileRoles;
 
 /// Reads every table of the file. What is wrong is noted, and the default or nothing stands in its place, so that the
 /// rest is checked too: the result counts only where no problem was noted.
 pub(super) fn settings(root: Section<'_>, variable: &region::Variable<'_>) -> Settings {
     let replication = replication(root.table("replication"));
+    let admin = admin(root.table("admin"));
+    let regions = regions(&root, variable);
+    let (tables, consistency) = tables(&root, &replication, regions.len());
     let settings = Settings {
         log: log(root.table("log")),
-        admin: admin(root.table("admin")),
+        admin,
+        health: health(root.table("health"), &admin),
         replication,
         failover: failover(root.table("failover"), &replication),
         http: http(root.table("http"), &replication),
-        tables: tables(&root),
-        regions: regions(&root, variable),
+        tables,
+        consistency,
+        regions,
     };
     root.finish();
     settings
@@ -38,6 +46,16 @@ fn admin(section: Section<'_>) -> AdminSettings {
     let admin = AdminSettings { listen: section.or("listen", AdminSettings::default().listen) };
     section.finish();
     admin
+}
+
+fn health(section: Section<'_>, admin: &AdminSettings) -> HealthSettings {
+    let default = HealthSettings::default();
+    let health = HealthSettings { listen: section.get("listen"), alone: section.or("alone", default.alone) };
+    if health.listen.is_some_and(|listen| listen == admin.listen && listen.port() != 0) {
+        section.problem("listen", "should be another address than admin.listen; without it, probes are answered there");
+    }
+    section.finish();
+    health
 }
 
 const fn ms(millis: u64) -> Duration {
@@ -125,33 +143,6 @@ fn http(section: Section<'_>, replication: &ReplicationSettings) -> HttpSettings
     }
     section.finish();
     http
-}
-
-fn tables(root: &Section<'_>) -> TableFilter {
-    let mut named = BTreeSet::new();
-    let mut every = false;
-    let sections = root.named("table");
-    if sections.is_empty() {
-        root.problem(
-            "table",
-            "no table is replicated; name them, as in [table.orders], or take [table.\"*\"] for every one",
-        );
-    }
-    for (name, section) in sections {
-        match TableName::new(name) {
-            _ if name == "*" => every = true,
-            Ok(table) if table.is_system() => {
-                section.problem("", "names that begin with Relay are reserved; such tables are not replicated");
-            }
-            Ok(table) => drop(named.insert(table)),
-            Err(err) => section.problem("", err.to_string()),
-        }
-        section.finish();
-    }
-    if every && !named.is_empty() {
-        root.problem("table", "[table.\"*\"] is every table; there should be no other one beside it");
-    }
-    if every { TableFilter::Every } else { TableFilter::Named(named) }
 }
 
 fn regions(root: &Section<'_>, variable: &region::Variable<'_>) -> BTreeMap<Region, super::RegionSettings> {

@@ -8,9 +8,19 @@ use super::duration;
 use super::secret::Secret;
 use super::section::{Measure, Setting, nearest};
 use crate::cache::{CacheMode, KeyTemplate};
+use crate::closed_list;
 use crate::model::ClosedList;
 use crate::stores::azure::CredentialKind;
 use crate::stores::redis::{RedisUrl, TargetError};
+
+closed_list! {
+    /// The consistencies of a table, by their names in the file.
+    pub enum Kind {
+        Eventual = "eventual", "every region has every change at some time", "none";
+        Bounded = "bounded", "a region that is further behind than max_staleness is not offered to readers", "none";
+        Synchronous = "synchronous", "a write of the Rust writer returns once `copies` destinations have it", "none";
+    }
+}
 
 fn text(value: &Value) -> Result<&str, String> {
     match value {

@@ -18,6 +18,7 @@ mod region;
 mod secret;
 mod section;
 mod settings;
+mod tables;
 
 #[cfg(test)]
 mod tests;
@@ -31,8 +32,8 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::Secret;
 use section::{Findings, Section};
 pub use settings::{
-    Access, AccountSettings, AdminSettings, CacheSettings, CredentialChoice, FailoverSettings, HttpSettings,
-    LogSettings, RegionSettings, ReplicationSettings, Settings,
+    Access, AccountSettings, AdminSettings, CacheSettings, CredentialChoice, FailoverSettings, HealthSettings,
+    HttpSettings, LogSettings, RegionSettings, ReplicationSettings, Settings,
 };
 
 /// Reads and checks a configuration file.

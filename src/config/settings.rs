@@ -12,11 +12,11 @@ use serde::ser::{SerializeMap, Serializer};
 use super::secret::Secret;
 use super::{duration, kinds};
 use crate::cache::{CacheMode, KeyTemplate};
-use crate::model::{AccountName, Region};
+use crate::model::{AccountName, ClosedList, Consistency, Region, TableConsistency};
 use crate::stores::azure::{AccountTarget, CredentialKind, CredentialSettings, TargetError};
 use crate::stores::redis::RedisUrl;
 use crate::telemetry::{LogFormat, LogLevel};
-use crate::topology::{FileRoles, LateWrites, Role, TableFilter};
+use crate::topology::{Alone, FileRoles, LateWrites, Role, TableFilter};
 
 /// The settings of all regions: one file for every daemon.
 ///
@@ -27,6 +27,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// `[admin]`
     pub admin: AdminSettings,
+    /// `[health]`
+    pub health: HealthSettings,
     /// `[replication]`
     pub replication: ReplicationSettings,
     /// `[failover]`
@@ -34,8 +36,11 @@ pub struct Settings {
     /// `[http]`
     pub http: HttpSettings,
     /// `[table.NAME]`: which tables are replicated.
-    #[serde(rename = "table", serialize_with = "as_tables")]
+    #[serde(skip)]
     pub tables: TableFilter,
+    /// What their readers may count on.
+    #[serde(rename = "table", serialize_with = "as_tables")]
+    pub consistency: TableConsistency,
     /// `[region.NAME]`: at least one.
     #[serde(rename = "region")]
     pub regions: BTreeMap<Region, RegionSettings>,
@@ -55,6 +60,16 @@ pub struct LogSettings {
 pub struct AdminSettings {
     /// Where it listens.
     pub listen: SocketAddr,
+}
+
+/// `[health]`: who is answered what by the probes of load balancers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct HealthSettings {
+    /// Where probes alone are answered; with `None`, where `[admin]` listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// What a region does that is too far behind and hears of no other.
+    pub alone: Alone,
 }
 
 /// `[replication]`: the protocol's windows, and how hard the line works.
@@ -270,6 +285,12 @@ impl Default for AdminSettings {
     }
 }
 
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self { listen: None, alone: Alone::Serve }
+    }
+}
+
 impl Default for ReplicationSettings {
     fn default() -> Self {
         Self {
@@ -315,14 +336,46 @@ fn as_mode<S: Serializer>(mode: &CacheMode, serializer: S) -> Result<S::Ok, S::E
     serializer.serialize_str(word)
 }
 
-fn as_tables<S: Serializer>(tables: &TableFilter, serializer: S) -> Result<S::Ok, S::Error> {
-    let names: Vec<&str> = match tables {
-        TableFilter::Every => vec!["*"],
-        TableFilter::Named(tables) => tables.iter().map(|table| table.as_str()).collect(),
-    };
-    let mut map = serializer.serialize_map(Some(names.len()))?;
-    for name in names {
-        map.serialize_entry(name, &BTreeMap::<&str, &str>::new())?;
+/// A table as the file has it.
+#[derive(Serialize)]
+struct Promised {
+    consistency: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_staleness: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copies: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copies_within: Option<String>,
+}
+
+impl Promised {
+    fn of(consistency: Consistency) -> Self {
+        let bare = |kind: kinds::Kind| Self {
+            consistency: kind.as_str(),
+            max_staleness: None,
+            copies: None,
+            copies_within: None,
+        };
+        match consistency {
+            Consistency::Eventual => bare(kinds::Kind::Eventual),
+            Consistency::Bounded { max_staleness } => {
+                Self { max_staleness: Some(duration::render(max_staleness)), ..bare(kinds::Kind::Bounded) }
+            }
+            Consistency::Synchronous { copies, within } => {
+                let within = Some(duration::render(within));
+                Self { copies: Some(copies), copies_within: within, ..bare(kinds::Kind::Synchronous) }
+            }
+        }
+    }
+}
+
+/// `[table."*"]` stands for all where no table has a name.
+fn as_tables<S: Serializer>(tables: &TableConsistency, serializer: S) -> Result<S::Ok, S::Error> {
+    let named = tables.named.iter().map(|(table, consistency)| (table.as_str(), *consistency));
+    let every = tables.named.is_empty().then_some(("*", tables.every));
+    let mut map = serializer.serialize_map(None)?;
+    for (name, consistency) in named.chain(every) {
+        map.serialize_entry(name, &Promised::of(consistency))?;
     }
     map.end()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::model::{Consistency, TableName};
 
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
@@ -55,6 +56,9 @@ fn a_small_file_has_every_default() {
     [admin]
     listen = "127.0.0.1:9464"
 
+    [health]
+    alone = "serve"
+
     [replication]
     settle_window = "1m"
     max_clock_skew = "1m"
@@ -80,6 +84,7 @@ fn a_small_file_has_every_default() {
     total_timeout = "25s"
 
     [table.orders]
+    consistency = "eventual"
 
     [region.west]
     role = "writer"
@@ -286,6 +291,77 @@ fn the_printed_settings_read_back_as_the_same() {
     assert!(!printed.contains("UseDevelopmentStorage"), "a connection string is a secret: {printed}");
     let again = printed.replace("\"***\"", "\"UseDevelopmentStorage=true\"");
     assert_eq!(with(&again, &[]).unwrap_or_else(|err| panic!("{err}\n{printed}")).to_toml().unwrap(), printed);
+}
+
+const TWO_MORE: &str = "
+[region.north]
+role = \"replica\"
+[region.north.account.n1]
+connection_string = \"UseDevelopmentStorage=true;AccountName=n\"
+[region.south]
+role = \"replica\"
+[region.south.account.s1]
+connection_string = \"UseDevelopmentStorage=true;AccountName=s\"
+";
+
+#[test]
+fn a_table_has_the_consistency_that_it_is_given_and_comes_out_as_it_went_in() {
+    let small = SMALL.replace("[table.orders]", "").replace("UseDevelopmentStorage=true", &connection("west1"));
+    let more = TWO_MORE.replace("UseDevelopmentStorage=true;AccountName=n", &connection("n"));
+    let more = more.replace("UseDevelopmentStorage=true;AccountName=s", &connection("s"));
+    let tables = "
+[table.orders]
+consistency = \"bounded\"
+max_staleness = \"30s\"
+[table.carts]
+consistency = \"synchronous\"
+copies = 2
+[table.stock]
+";
+    let settings = with(&format!("{small}{tables}{more}"), &[]).unwrap_or_else(|err| panic!("{err}"));
+    let of = |name| settings.consistency.of(&TableName::new(name).unwrap());
+    let seconds = Duration::from_secs;
+    assert_eq!(of("Orders"), Consistency::Bounded { max_staleness: seconds(30) });
+    assert_eq!(of("carts"), Consistency::Synchronous { copies: 2, within: seconds(10) });
+    assert_eq!(of("stock"), Consistency::Eventual);
+    assert_eq!(settings.consistency.max_staleness(), Some(seconds(30)));
+    let printed = settings.to_toml().unwrap();
+    for line in ["max_staleness = \"30s\"", "copies = 2", "copies_within = \"10s\""] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+    let every = format!("{small}[table.\"*\"]\nconsistency = \"bounded\"\nmax_staleness = \"1m\"\n{more}");
+    let every = with(&every, &[]).unwrap_or_else(|err| panic!("{err}"));
+    assert_eq!(
+        every.consistency.of(&TableName::new("any").unwrap()),
+        Consistency::Bounded { max_staleness: seconds(60) }
+    );
+    assert!(every.to_toml().unwrap().contains("[table.\"*\"]"), "{}", every.to_toml().unwrap());
+}
+
+#[test]
+fn a_consistency_that_cannot_be_is_named_by_its_key() {
+    let wrong = |lines: &str| wrong(&SMALL.replace("[table.orders]", &format!("[table.orders]\n{lines}")));
+    for (lines, key, words) in [
+        ("consistency = \"bound\"", "table.orders.consistency", "did you mean \"bounded\"?"),
+        ("consistency = \"bounded\"", "table.orders.max_staleness", "is missing"),
+        ("consistency = \"bounded\"\nmax_staleness = \"9s\"", "table.orders.max_staleness", "from \"10s\""),
+        ("consistency = \"bounded\"\nmax_staleness = \"30\"", "table.orders.max_staleness", "with its unit"),
+        ("max_staleness = \"30s\"", "table.orders.max_staleness", "consistency = \"bounded\" alone"),
+        ("copies = 1", "table.orders.copies", "consistency = \"synchronous\" alone"),
+        ("copies_within = \"5s\"", "table.orders.copies_within", "consistency = \"synchronous\" alone"),
+        ("consistency = \"synchronous\"", "table.orders.consistency", "needs another region"),
+    ] {
+        let said = wrong(lines);
+        assert!(said.contains(&format!("{key}: ")) && said.contains(words), "{lines}: {said}");
+    }
+    let synchronous = SMALL.replace("[table.orders]", "[table.orders]\nconsistency = \"synchronous\"\ncopies = 3");
+    let said = super::tests::wrong(&format!("{synchronous}{TWO_MORE}"));
+    assert!(said.contains("table.orders.copies: should be from 1 to 2"), "{said}");
+    let slow = "consistency = \"bounded\"\nmax_staleness = \"30s\"\n[replication]\npoll_idle = \"10s\"";
+    assert!(wrong(slow).contains("from \"50s\""), "{}", wrong(slow));
+    let same = wrong("[health]\nlisten = \"127.0.0.1:9464\"\nalone = \"refused\"");
+    assert!(same.contains("health.listen: should be another address than admin.listen"), "{same}");
+    assert!(same.contains("health.alone: should be one of \"serve\" and \"refuse\""), "{same}");
 }
 
 /// Lines of the reference file that stand for a setting without a default.

@@ -1,6 +1,8 @@
 //! The daemon of one region: built from settings, run until it is told to end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -9,13 +11,14 @@ use tracing::info;
 use super::connect::{ConnectError, Connector};
 use super::line::start_line;
 use super::tasks::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Probes, Seen, Waits};
 use crate::batch::Limits;
 use crate::config::{FailoverSettings, ReplicationSettings, Settings};
 use crate::model::{ClosedList, Region};
 use crate::replicator::{self, Setup};
 use crate::runtime::Runtime;
 use crate::telemetry::{Event, Recorder};
+use crate::topology::ReadRules;
 
 /// Why a daemon did not start, or how it ended.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +34,13 @@ pub enum RunError {
     /// A store cannot be reached by its settings.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The admin endpoint's address cannot be had.
-    #[error("admin.listen: {address} cannot be listened on: {error}; choose another address, or stop what holds it")]
+    /// The address of an endpoint cannot be had.
+    #[error("{key}: {address} cannot be listened on: {error}; choose another address, or stop what holds it")]
     Listen {
+        /// The key that names it.
+        key: &'static str,
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why not.
         error: std::io::Error,
     },
@@ -55,26 +60,51 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
     let runtime = Runtime::system();
     let setup = setup(settings, region, &runtime)?;
     let signals = Signals::install().map_err(RunError::Signals)?;
-    let address = settings.admin.listen;
-    let listen = TcpListener::bind(address).await;
-    let listener = listen.map_err(|error| RunError::Listen { address, error })?;
-    // The port that was chosen, where any was asked for.
-    let address = listener.local_addr().unwrap_or(address);
+    let (listener, address) = listen("admin.listen", settings.admin.listen).await?;
+    let health = match settings.health.listen {
+        Some(address) => Some(listen("health.listen", address).await?),
+        None => None,
+    };
     let role = settings.regions[region].role;
     let version = env!("CARGO_PKG_VERSION");
-    info!(event = Event::DaemonStarting.as_str(), %region, %role, version, admin = %address, "the daemon is starting");
+    let probed = health.as_ref().map_or(address, |(_, address)| *address);
+    info!(event = Event::DaemonStarting.as_str(), %region, %role, version, admin = %address, health = %probed,
+        "the daemon is starting");
 
     let mut tasks = Tasks::new();
     let stop = tasks.stop().clone();
+    let stores: Vec<_> = std::iter::once(&setup.local).chain(&setup.destinations).cloned().collect();
+    let waits = Waits::new(region.clone(), stores, runtime.clone(), stop.clone());
     let board = start_line(&mut tasks, setup, &runtime);
+    let (probes, here) = (Arc::<Probes>::default(), health.is_none());
     let roles = board.roles().clone();
-    let snapshot = Arc::new(move || board.snapshot());
-    let admin = Admin { region: region.clone(), roles, started: runtime.now(), snapshot, recorder };
+    let seen = Seen { snapshot: Arc::new(move || board.snapshot()), roles };
+    let (region, started) = (region.clone(), runtime.now());
+    let admin = Admin {
+        region: region.clone(),
+        started,
+        seen: seen.clone(),
+        probes: probes.clone(),
+        health: here,
+        waits,
+        recorder,
+    };
     tasks.spawn(TaskKind::Signals, signals.wait(stop.clone()));
+    tasks.spawn(TaskKind::Probes, probes.clone().keep(seen, stop.clone()));
+    if let Some((listener, _)) = health {
+        tasks.spawn(TaskKind::Health, admin::serve_probes(listener, probes, stop.clone()));
+    }
     tasks.spawn(TaskKind::Admin, admin::serve(listener, admin, stop));
     tasks.supervise(SHUTDOWN_DEADLINE).await?;
     info!(event = Event::DaemonStopped.as_str(), %region, "the daemon has ended");
     Ok(())
+}
+
+/// Listens, and says where: the port that was chosen, where any was asked for.
+async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { key, address, error })?;
+    let address = listener.local_addr().unwrap_or(address);
+    Ok((listener, address))
 }
 
 fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setup, RunError> {
@@ -92,13 +122,20 @@ fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setu
         cache: own.cache.as_ref().map(|cache| connector.cache(region, cache)).transpose()?,
         tables: settings.tables.clone(),
         roles: settings.roles(),
-        settings: tuned(&settings.replication, &settings.failover),
+        reading: reading(settings),
+        settings: tuned(&settings.replication, &settings.failover, settings.consistency.max_staleness()),
         runtime: runtime.clone(),
     })
 }
 
-/// The line's tuning: what can be configured, and the line's own defaults for the rest.
-fn tuned(settings: &ReplicationSettings, failover: &FailoverSettings) -> replicator::Settings {
+/// What readers are let in or refused by, where a table has a limit on staleness.
+fn reading(settings: &Settings) -> Option<ReadRules> {
+    Some(ReadRules { limit: settings.consistency.max_staleness()?, alone: settings.health.alone })
+}
+
+/// The line's tuning: what can be configured, and the line's own defaults for the rest. How far a region is behind has to be
+/// known several times within the limit that a table has.
+fn tuned(settings: &ReplicationSettings, failover: &FailoverSettings, limit: Option<Duration>) -> replicator::Settings {
     let default = replicator::Settings::default();
     let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     replicator::Settings {
@@ -119,6 +156,7 @@ fn tuned(settings: &ReplicationSettings, failover: &FailoverSettings) -> replica
         lease: settings.lease,
         roles_poll: failover.poll,
         late_writes: failover.late_writes,
+        publish_every: limit.map_or(default.publish_every, |limit| default.publish_every.min(limit / 4)),
         ..default
     }
 }
@@ -177,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_defaults_of_the_file_are_the_defaults_of_the_line() {
-        let settings = tuned(&ReplicationSettings::default(), &FailoverSettings::default());
+        let settings = tuned(&ReplicationSettings::default(), &FailoverSettings::default(), None);
         assert_eq!(settings, replicator::Settings::default());
     }
 }

@@ -146,6 +146,7 @@ impl World {
             }),
             tables: TableFilter::named(self.tables.all().map(Clone::clone)),
             roles,
+            reading: None,
             settings: settings(),
             runtime: self.runtime.clone(),
         });

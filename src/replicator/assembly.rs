@@ -25,6 +25,7 @@ use super::poll::{Activity, Pace};
 use super::quarantine::Quarantine;
 use super::queue::QueueReader;
 use super::ramp::Ramp;
+use super::readers::Readers;
 use super::refresh::CacheLane;
 use super::single::Single;
 use super::source::Source;
@@ -192,6 +193,7 @@ impl Assembly {
         self.start_readers();
         self.start_watch();
         self.start_publisher();
+        self.start_door();
         let (sweep, every) = (self.quarantine.clone(), self.setup.settings.sweep_every);
         let stop = self.tasks.stop.clone();
         self.tasks.spawn(LineTask::Sweep, "the quarantine", async move { sweep.run(every, stop).await });
@@ -311,6 +313,17 @@ impl Assembly {
             runtime: self.setup.runtime.clone(),
         };
         self.tasks.spawn(LineTask::Publisher, "the state of links", publisher.run(self.tasks.stop.clone()));
+    }
+
+    /// Every daemon decides for itself: each is asked by probes of its own.
+    fn start_door(&self) {
+        let Setup { local, destinations, settings, runtime, .. } = &self.setup;
+        let Some(rules) = self.setup.reading else { return };
+        let (local, others) = (local.clone(), destinations.clone());
+        let (board, publish_every, runtime) = (self.board.clone(), settings.publish_every, runtime.clone());
+        let roles = board.roles().clone();
+        let readers = Readers { local, others, rules, roles, board, publish_every, runtime };
+        self.tasks.spawn(LineTask::Readers, "this region", readers.run(self.tasks.stop.clone()));
     }
 }
 

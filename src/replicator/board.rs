@@ -13,16 +13,18 @@ use crate::cache::Loss;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
 use crate::planted::{Bug, planted};
-use crate::settle::{LinkPart, LinkState, LinkStatus, Synced};
+use crate::settle::{LinkPart, LinkState, LinkStatus, Synced, Word};
 use crate::stores::ThrottledAccount;
 use crate::telemetry::metrics::{self, ApplyOutcome};
-use crate::topology::{Member, MemberId};
+use crate::topology::{Member, MemberId, Reading};
 
 /// Progress of one shard, as its carrier sees it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ShardProgress {
     /// Per consumer.
     pub last_sync: Vec<Option<Time>>,
+    /// Per consumer: up to when it has what was written.
+    pub fresh_to: Vec<Option<Time>>,
     /// Per consumer: when the oldest change was announced that was seen and is not there.
     pub oldest_waiting: Vec<Option<Time>>,
     /// Per consumer: rows that wait.
@@ -40,6 +42,8 @@ pub(super) struct ShardProgress {
 pub(super) struct Waiting {
     /// Last Sync Time, hints considered.
     pub last_sync: Option<Time>,
+    /// Up to when it has what was written, hints considered.
+    pub fresh_to: Option<Time>,
     pub hints: u64,
     /// When the oldest change was announced that a hint stands for.
     pub oldest: Option<Time>,
@@ -93,6 +97,22 @@ impl CacheStatus {
     }
 }
 
+/// What readers of this region get, where a table has a limit on staleness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ReadStatus {
+    /// The decision.
+    pub reading: Reading,
+    /// Up to when the region has everything that was written in every writer's.
+    pub fresh_to: Time,
+    /// How long ago that is.
+    #[serde(rename = "staleness_seconds", serialize_with = "seconds")]
+    pub staleness: Duration,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
 /// What is known of the line now.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -106,6 +126,8 @@ pub struct Snapshot {
     pub feed_records: BTreeMap<AccountName, usize>,
     /// Accounts, of this region and of destinations, that ask for less.
     pub throttled: Vec<ThrottledAccount>,
+    /// What readers get; `None` where no table has a limit on staleness.
+    pub reading: Option<ReadStatus>,
     /// Whether this daemon has carried all that is its part, and read it whole.
     pub ready: bool,
     /// This daemon's name among those of its region; `None` before it has joined them.
@@ -133,6 +155,9 @@ pub struct StatusBoard {
     crew: Mutex<Crew>,
     /// By consumer.
     synced: Mutex<BTreeMap<usize, Synced>>,
+    /// The same of what was written.
+    fresh: Mutex<BTreeMap<usize, Synced>>,
+    reading: Mutex<Option<ReadStatus>>,
     shards: Mutex<BTreeMap<AccountShard, ShardProgress>>,
     links: Mutex<Vec<LinkStatus>>,
     cache: Mutex<Option<CacheStatus>>,
@@ -151,6 +176,8 @@ impl StatusBoard {
             roles,
             crew: Mutex::default(),
             synced: Mutex::default(),
+            fresh: Mutex::default(),
+            reading: Mutex::default(),
             shards: Mutex::default(),
             links: Mutex::default(),
             cache: Mutex::default(),
@@ -180,6 +207,7 @@ impl StatusBoard {
             delivered: lock(&self.delivered).clone(),
             feed_records,
             throttled: lock(&self.throttled).clone(),
+            reading: *lock(&self.reading),
             ready: crew.was_ready,
             daemon: crew.me,
             shards: self.duty.held(Instant::now()),
@@ -197,9 +225,9 @@ impl StatusBoard {
 
     pub(super) fn report(&self, shard: AccountShard, progress: ShardProgress) {
         let progress = ShardProgress { reported: Some(Instant::now()), ..progress };
-        for (consumer, time) in progress.last_sync.iter().enumerate() {
-            if let Some(time) = time {
-                lock(&self.synced).entry(consumer).or_default().learn([&shard], *time);
+        for (all, times) in [(&self.synced, &progress.last_sync), (&self.fresh, &progress.fresh_to)] {
+            for (consumer, time) in times.iter().enumerate().filter_map(|(consumer, time)| Some((consumer, (*time)?))) {
+                lock(all).entry(consumer).or_default().learn([&shard], time);
             }
         }
         lock(&self.shards).insert(shard, progress);
@@ -227,6 +255,23 @@ impl StatusBoard {
     /// What another daemon knows, or knew, of the link of a consumer.
     pub(super) fn learn(&self, consumer: usize, read: &BTreeSet<AccountShard>, last_sync: Time) {
         lock(&self.synced).entry(consumer).or_default().learn(read, last_sync);
+    }
+
+    /// The same of what was written.
+    pub(super) fn learn_fresh(&self, consumer: usize, read: &BTreeSet<AccountShard>, fresh_to: Time) {
+        lock(&self.fresh).entry(consumer).or_default().learn(read, fresh_to);
+    }
+
+    /// What was decided about readers; returns what was decided before.
+    pub(super) fn set_reading(&self, status: ReadStatus) -> Option<Reading> {
+        lock(&self.reading).replace(status).map(|before| before.reading)
+    }
+
+    /// What this region says of itself as a place to read; `None` where no table has a limit. One that waits for nobody is as
+    /// fresh as its own writes.
+    pub(super) fn word(&self) -> Option<Word> {
+        let status = (*lock(&self.reading))?;
+        Some(Word { fresh_to: status.fresh_to, serves: status.reading.serves() && lock(&self.crew).was_ready })
     }
 
     fn note_readiness(&self) {
@@ -280,7 +325,9 @@ impl StatusBoard {
         let mut all = lock(&self.waiting);
         // What was there once stays there: another daemon's shards may be unknown for a while.
         let before = all.get(&consumer).and_then(|before| before.last_sync);
-        all.insert(consumer, Waiting { last_sync: waiting.last_sync.max(before), ..waiting });
+        let fresh = all.get(&consumer).and_then(|before| before.fresh_to);
+        let (last_sync, fresh_to) = (waiting.last_sync.max(before), waiting.fresh_to.max(fresh));
+        all.insert(consumer, Waiting { last_sync, fresh_to, ..waiting });
     }
 
     /// The Last Sync Time of a destination, hints considered; none before they were counted. And what waits as hints.
@@ -294,6 +341,17 @@ impl StatusBoard {
     pub(super) fn synced(&self, consumer: usize) -> Option<Time> {
         let own = lock(&self.shards).keys().cloned().collect();
         lock(&self.synced).get(&consumer)?.of_all(&self.all, &own)
+    }
+
+    /// Up to when a consumer has what was written in any shard of the region; hints not considered.
+    pub(super) fn fresh_to(&self, consumer: usize) -> Option<Time> {
+        let own = lock(&self.shards).keys().cloned().collect();
+        lock(&self.fresh).get(&consumer)?.of_all(&self.all, &own)
+    }
+
+    /// The same over the shards of this daemon that were read.
+    pub(super) fn fresh_of_ledgers(&self, consumer: usize) -> Option<Time> {
+        lock(&self.shards).values().filter_map(|shard| shard.fresh_to.get(consumer).copied().flatten()).min()
     }
 
     /// Over the shards of this daemon that were read: the Last Sync Time of a consumer, its oldest waiting change, and how

@@ -326,6 +326,7 @@ impl Carrier {
         let last_sync: Vec<_> = consumers.clone().map(|consumer| self.ledger.last_sync(consumer)).collect();
         let progress = ShardProgress {
             read_once: self.ledger.was_read(),
+            fresh_to: consumers.clone().map(|consumer| self.ledger.fresh_to(consumer)).collect(),
             oldest_waiting: consumers.clone().map(|consumer| self.ledger.oldest_waiting(consumer)).collect(),
             waiting_rows: consumers.map(|consumer| self.ledger.waiting_rows(consumer)).collect(),
             open_records: self.ledger.open_records(),

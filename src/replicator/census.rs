@@ -63,6 +63,7 @@ impl Census {
 
     async fn count(&self) -> Result<(), StoreError> {
         let synced: Vec<Option<Time>> = (0..self.backlogs.len()).map(|n| self.board.synced(n)).collect();
+        let fresh: Vec<Option<Time>> = (0..self.backlogs.len()).map(|n| self.board.fresh_to(n)).collect();
         let mut counts: BTreeMap<String, Count> = BTreeMap::new();
         let mut query = Query { select: Some(vec!["Since".to_owned()]), ..Query::new(Scope::Table) };
         loop {
@@ -82,11 +83,13 @@ impl Census {
                 break;
             }
         }
-        for (consumer, (backlog, synced)) in self.backlogs.iter().zip(synced).enumerate() {
-            let count = counts.get(backlog.name()).copied().unwrap_or_default();
-            let last_sync = synced.map(|synced| count.oldest.map_or(synced, |oldest| oldest.min(synced)));
-            self.board.hinted(consumer, Waiting { last_sync, hints: count.rows, oldest: count.oldest });
-            backlog.counted(count.rows);
+        for (consumer, (backlog, (synced, fresh))) in
+            self.backlogs.iter().zip(synced.into_iter().zip(fresh)).enumerate()
+        {
+            let Count { rows: hints, oldest } = counts.get(backlog.name()).copied().unwrap_or_default();
+            let held = |time: Option<Time>| time.map(|time| oldest.map_or(time, |oldest| oldest.min(time)));
+            self.board.hinted(consumer, Waiting { last_sync: held(synced), fresh_to: held(fresh), hints, oldest });
+            backlog.counted(hints);
         }
         Ok(())
     }

@@ -253,6 +253,9 @@ impl Leases {
                 if let Some(time) = part.and_then(|part| part.last_sync) {
                     self.board.learn(consumer, &member.read, time);
                 }
+                if let Some(time) = part.and_then(|part| part.fresh_to) {
+                    self.board.learn_fresh(consumer, &member.read, time);
+                }
             }
         }
     }

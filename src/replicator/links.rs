@@ -25,7 +25,7 @@ use crate::stores::{ErrorKind, Operation, Query, RegionStore, Scope, StoreError}
 use crate::telemetry::metrics;
 
 /// How often metrics and `/status` are brought up to date; `RelayControl` is usually written less often.
-const REFRESH_EVERY: Duration = Duration::from_secs(1);
+pub(super) const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// Publishes the state of every link out of this region.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Publisher {
                 biased;
                 () = stop.cancelled() => return,
                 // Beside the waiting: an end that hangs keeps nobody from being told here.
-                () = through(&mut publication), if publication.is_some() => publication = None,
+                _ = through(&mut publication), if publication.is_some() => publication = None,
                 () = tokio::time::sleep_until(next) => {}
             }
         }
@@ -79,6 +79,8 @@ impl Publisher {
                 destination: to.region().clone(),
                 state: all.state,
                 last_sync,
+                fresh_to: hints.fresh_to,
+                word: self.board.word(),
                 lag: oldest_waiting.map(|oldest| now.since(oldest)).unwrap_or_default(),
                 backlog_rows: all.waiting_rows + hints.hints,
                 oldest_waiting,
@@ -174,14 +176,17 @@ impl Publisher {
 /// A link as far as the shards of this daemon go.
 pub(super) fn part(board: &StatusBoard, consumer: usize, to: &Destination) -> LinkPart {
     let (last_sync, oldest_waiting, rows) = board.of_ledgers(consumer);
+    let fresh_to = board.fresh_of_ledgers(consumer);
     let (state, last_error) = to.reception.health.state();
     let (destination, waiting_rows) = (to.region().clone(), rows as u64);
-    LinkPart { destination, last_sync, oldest_waiting, waiting_rows, state, last_error }
+    LinkPart { destination, last_sync, fresh_to, oldest_waiting, waiting_rows, state, last_error }
 }
 
-async fn through(publication: &mut Option<BoxFuture<'_, ()>>) {
-    if let Some(publication) = publication {
-        publication.await;
+/// What is under way, once it is done; nothing where nothing is.
+pub(super) async fn through<T>(under_way: &mut Option<BoxFuture<'_, T>>) -> Option<T> {
+    match under_way {
+        Some(under_way) => Some(under_way.await),
+        None => None,
     }
 }
 

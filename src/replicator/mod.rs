@@ -47,6 +47,7 @@ mod poll;
 mod quarantine;
 mod queue;
 mod ramp;
+mod readers;
 mod refresh;
 mod removal;
 mod replay;
@@ -73,7 +74,7 @@ use self::roles::Keeper;
 use self::tasks::Tasks;
 
 pub use self::backlog::hint_cache;
-pub use self::board::{CacheStatus, Delivered, Snapshot, StatusBoard};
+pub use self::board::{CacheStatus, Delivered, ReadStatus, Snapshot, StatusBoard};
 pub use self::conflict::{Conflict, Side, UnreadableConflict};
 pub use self::links::read_links;
 pub use self::replay::{Replay, ReplayError, Taken, take_out};

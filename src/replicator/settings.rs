@@ -7,7 +7,7 @@ use crate::batch::Limits;
 use crate::cache::KeyTemplate;
 use crate::runtime::Runtime;
 use crate::stores::{Cache, RegionStore};
-use crate::topology::{FileRoles, LateWrites, TableFilter};
+use crate::topology::{FileRoles, LateWrites, ReadRules, TableFilter};
 
 /// How the line is tuned. The defaults are the configuration's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,8 @@ pub struct Setup {
     pub tables: TableFilter,
     /// The roles that the configuration gives to all regions: the first ones.
     pub roles: FileRoles,
+    /// Whether readers are to come here is decided where a table has a limit on staleness.
+    pub reading: Option<ReadRules>,
     /// How it is tuned.
     pub settings: Settings,
     /// Clock and randomness.

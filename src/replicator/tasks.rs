@@ -23,6 +23,7 @@ closed_list! {
         Drain = "drain", "brings a destination what its hints name", "none";
         Census = "census", "counts hints", "none";
         Publisher = "publisher", "publishes the state of links", "none";
+        Readers = "readers", "decides whether readers are to come to this region", "none";
         Leases = "leases", "keeps this daemon's lease, and starts and ends its shards", "none";
         Roles = "roles", "reads the roles of every region and obeys the highest", "none";
         Watch = "watch", "notices when the cache was flushed", "none";

@@ -5,6 +5,7 @@ mod conflicts;
 mod hints;
 mod late;
 mod quarantine;
+mod readers;
 mod roles;
 mod storm;
 
@@ -99,6 +100,7 @@ impl World {
             }),
             tables: TableFilter::Every,
             roles: FileRoles::new(self.roles.clone()),
+            reading: None,
             settings: settings.clone(),
             runtime: self.runtime.clone(),
         });

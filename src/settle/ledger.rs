@@ -311,6 +311,9 @@ impl Ledger {
             // A delete that was late may have removed what another daemon brought there after our delivery.
             anew |= (part.delete || !alone) && settled && part.settled.is_none();
             part.note(looked.look, says, settled, alone);
+            if says == Meaning::NotYet {
+                part.not_yet(looked.began_storage);
+            }
             tell |= settled || says != Meaning::NotYet;
         }
         open.latest = Some((looked.look, sig.clone()));
@@ -482,6 +485,14 @@ impl Ledger {
         let held_back = self.records.values().filter(|record| !record.is_clear(consumer)).map(|record| record.inserted);
         let through = self.read_through?;
         Some(held_back.min().map_or(through, |inserted| inserted.min(through)))
+    }
+
+    /// Up to when a consumer has everything that was *written* here: an announcement whose write was not seen holds this back
+    /// no further than to the last look for it, and so a writer that crashed between its steps makes nobody stale.
+    pub fn fresh_to(&self, consumer: usize) -> Option<Time> {
+        let behind = self.records.values().filter_map(|record| record.behind_since(consumer));
+        let through = self.read_through?;
+        Some(behind.min().map_or(through, |since| since.min(through)))
     }
 
     /// The oldest change that was seen and that a consumer does not have yet: when it was announced.

@@ -44,6 +44,12 @@ pub struct LinkStatus {
     /// Last Sync Time, by the source's storage clock: every change announced before it is in the destination, was never
     /// written, or is in quarantine. `None` until the first one is known.
     pub last_sync: Option<Time>,
+    /// Up to when the destination has everything that was written in the source, by the source's storage clock. Never before Last
+    /// Sync Time: what was announced and not written does not count.
+    pub fresh_to: Option<Time>,
+    /// What the source says of its own readers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
     /// The age of the oldest change that was seen and is not in the destination; zero where there is none.
     #[serde(rename = "lag_seconds", serialize_with = "seconds")]
     pub lag: Duration,
@@ -55,6 +61,15 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// When this was published, by the wall clock of the daemon that did.
     pub published: Time,
+}
+
+/// What a region tells the others of itself as a place to read: who is too far behind leaves its readers to whoever is fresher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Word {
+    /// Up to when it has everything that was written anywhere.
+    pub fresh_to: Time,
+    /// Whether it offers itself to readers.
+    pub serves: bool,
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -86,6 +101,9 @@ impl LinkStatus {
         RowBody::builder(&PartitionKey::from(Self::PARTITION), &Self::row_key(&self.source, &self.destination))
             .string("State", self.state.as_str())
             .maybe("LastSyncTime", time(self.last_sync).as_deref())
+            .maybe("FreshTo", time(self.fresh_to).as_deref())
+            .maybe("SourceFreshTo", time(self.word.map(|word| word.fresh_to)).as_deref())
+            .maybe("SourceServes", self.word.map(|word| if word.serves { "yes" } else { "no" }))
             .int64("LagTicks", whole(self.lag.as_nanos() / 100))
             .int64("BacklogRows", whole(self.backlog_rows.into()))
             .maybe("OldestWaiting", time(self.oldest_waiting).as_deref())
@@ -113,6 +131,8 @@ impl LinkStatus {
             destination,
             state: fields.required("State", state, LinkState::parse)?,
             last_sync: fields.time("LastSyncTime")?,
+            fresh_to: fields.time("FreshTo")?,
+            word: fields.word()?,
             lag: Duration::from_nanos(ticks.saturating_mul(100)),
             backlog_rows: fields.whole("BacklogRows")?,
             oldest_waiting: fields.time("OldestWaiting")?,
@@ -152,6 +172,14 @@ impl LinkRow<'_> {
         }
     }
 
+    /// Nothing, where the source has no limit on staleness, or is of an older version.
+    fn word(&self) -> Result<Option<Word>, LinkRowError> {
+        let Some(fresh_to) = self.time("SourceFreshTo")? else { return Ok(None) };
+        let serves = |text: &str| [("yes", true), ("no", false)].into_iter().find(|(word, _)| *word == text);
+        let (_, serves) = self.required("SourceServes", "yes or no", serves)?;
+        Ok(Some(Word { fresh_to, serves }))
+    }
+
     fn whole(&self, property: &'static str) -> Result<u64, LinkRowError> {
         self.required(property, "an Int64 of zero or more", |text| text.parse().ok())
     }
@@ -168,6 +196,8 @@ mod tests {
             destination: Region::new("north-2").unwrap(),
             state: LinkState::BackingOff,
             last_sync: Some(Time::from_ticks(16_000_000_001_234_567)),
+            fresh_to: Some(Time::from_ticks(16_000_000_009_999_999)),
+            word: Some(Word { fresh_to: Time::from_ticks(16_000_000_000_000_001), serves: false }),
             lag: Duration::from_nanos(1_234_500),
             backlog_rows: 7,
             oldest_waiting: None,
@@ -185,6 +215,8 @@ mod tests {
         assert_eq!(LinkStatus::decode(&row), Ok(full.clone()));
         let bare = LinkStatus {
             last_sync: None,
+            fresh_to: None,
+            word: None,
             oldest_waiting: Some(full.published),
             last_error: None,
             state: LinkState::Parked,

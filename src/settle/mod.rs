@@ -14,5 +14,5 @@ mod tests;
 
 pub use consumers::Consumers;
 pub use ledger::{DueLook, Ledger, Looked, Offer, SettleRules};
-pub use link::{LinkRowError, LinkState, LinkStatus};
+pub use link::{LinkRowError, LinkState, LinkStatus, Word};
 pub use part::{LinkPart, Synced, Together, decode_parts, encode_parts};

@@ -45,6 +45,17 @@ impl OpenRecord {
         self.parts.iter().all(|part| part.has_it.contains(consumer))
     }
 
+    /// Since when, at the latest, a change of it may stand here and not be at `consumer`. One whose write was not seen began
+    /// after the last look that did not see it.
+    pub fn behind_since(&self, consumer: usize) -> Option<Time> {
+        let lacking = self.parts.iter().filter(|part| !part.has_it.contains(consumer));
+        let since = lacking.map(|part| match part.seen {
+            Some(_) => self.inserted,
+            None => part.unseen.map_or(self.inserted, |looked| looked.max(self.inserted)),
+        });
+        since.min()
+    }
+
     /// Whether a change of it was seen and is not at `consumer` yet.
     pub fn is_waiting(&self, consumer: usize) -> bool {
         self.parts.iter().any(|part| part.seen.is_some() && !part.has_it.contains(consumer))
@@ -60,6 +71,8 @@ pub(super) struct Part {
     since: u64,
     /// The first look that saw the announced version or a newer one.
     pub seen: Option<u64>,
+    /// When the last look began that did not see it, by the storage clock: its write came after that, if at all.
+    unseen: Option<Time>,
     /// The looks, first and last of a run, that saw exactly the announced version.
     exact: Option<(u64, u64)>,
     /// The latest look is part of that run.
@@ -82,6 +95,7 @@ impl Part {
             delete,
             since,
             seen: None,
+            unseen: None,
             exact: None,
             run_is_open: false,
             settled: None,
@@ -106,6 +120,11 @@ impl Part {
     /// Whether a consumer has what was seen of it.
     pub fn is_at(&self, consumer: usize) -> bool {
         self.has_it.contains(consumer)
+    }
+
+    /// Notes that a look which began then did not see it.
+    pub fn not_yet(&mut self, began: Option<Time>) {
+        self.unseen = self.unseen.max(began);
     }
 
     /// Notes what a look says. Where another daemon may have something of this row under way (`alone` is not so), that it

@@ -17,6 +17,8 @@ pub struct LinkPart {
     pub destination: Region,
     /// The lowest Last Sync Time of the shards that it has read whole, hints not considered.
     pub last_sync: Option<Time>,
+    /// Up to when the destination has what was written in those shards, hints not considered.
+    pub fresh_to: Option<Time>,
     /// When the oldest change was announced that it has seen and that is not there.
     pub oldest_waiting: Option<Time>,
     /// Rows that wait in its memory.
@@ -36,7 +38,7 @@ pub fn encode_parts(parts: &[LinkPart]) -> String {
     let part = |part: &LinkPart| {
         let error = part.last_error.as_ref().map(|text| text.chars().take(MAX_ERROR_CHARS).collect::<String>());
         json!({
-            "to": part.destination.as_str(), "sync": time(part.last_sync), "oldest": time(part.oldest_waiting),
+            "to": part.destination.as_str(), "sync": time(part.last_sync), "fresh": time(part.fresh_to), "oldest": time(part.oldest_waiting),
             "rows": part.waiting_rows, "state": part.state.as_str(), "error": error,
         })
     };
@@ -53,6 +55,8 @@ pub fn decode_parts(text: &str) -> Option<Vec<LinkPart>> {
         Some(LinkPart {
             destination: Region::new(value["to"].as_str()?).ok()?,
             last_sync: time(&value["sync"])?,
+            // Nothing, where a daemon of an older version says it.
+            fresh_to: time(&value["fresh"])?,
             oldest_waiting: time(&value["oldest"])?,
             waiting_rows: value["rows"].as_u64()?,
             state: LinkState::parse(value["state"].as_str()?)?,
@@ -133,6 +137,7 @@ mod tests {
         LinkPart {
             destination: Region::new("north").unwrap(),
             last_sync: Some(Time::from_unix_seconds(10)),
+            fresh_to: Some(Time::from_unix_seconds(11)),
             oldest_waiting: oldest.map(Time::from_unix_seconds),
             waiting_rows: rows,
             state,

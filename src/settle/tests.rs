@@ -332,3 +332,32 @@ fn a_consumer_that_asks_again_is_offered_again() {
     world.ledger.look_again(&row("a"), 0, now);
     assert_eq!(world.look(|_| found(5)).len(), 1);
 }
+
+#[test]
+fn an_announcement_whose_write_was_not_seen_makes_nobody_stale() {
+    let mut world = World::new(1);
+    let pass = |world: &mut World| {
+        let (at, now) = (world.now(), Some(world.storage_now()));
+        world.ledger.begin_pass(now);
+        world.announce(5, &["a", "b"], &[]);
+        world.ledger.complete_pass(at);
+    };
+    world.advance(Duration::from_secs(1));
+    let inserted = world.storage_now();
+    pass(&mut world);
+    // Nobody has looked for it: it may stand there.
+    assert_eq!(world.ledger.fresh_to(0), Some(inserted));
+    world.advance(Duration::from_secs(10));
+    let looked = world.storage_now();
+    world.look(|_| Finding::Nothing);
+    world.advance(Duration::from_secs(1));
+    pass(&mut world);
+    assert_eq!((world.ledger.last_sync(0), world.ledger.fresh_to(0)), (Some(inserted), Some(looked)));
+    // Now it was written: since when, nobody knows, but not before it was announced.
+    world.advance(Duration::from_secs(3));
+    let offers = world.look(|_| found(5));
+    assert_eq!(world.ledger.fresh_to(0), Some(inserted));
+    world.deliver(&offers);
+    pass(&mut world);
+    assert_eq!(world.ledger.fresh_to(0), Some(world.storage_now()));
+}

@@ -140,6 +140,15 @@ closed_list! {
         QueueRecovered = "queue-recovered",
             "the queue relay-changes can be read again",
             "none";
+        ReadersRefused = "readers-refused",
+            "the region is further behind than a table's max_staleness allows, and `/health/read` answers 503",
+            "see which link into the region is behind (`tablerelay status`); it serves again by itself";
+        ReadersServedStale = "readers-served-stale",
+            "the region is further behind than a table's max_staleness allows, and serves all the same: none is known to be fresher",
+            "see which link into the region is behind (`tablerelay status`), and whether the other regions can be reached";
+        ReadersServed = "readers-served",
+            "the region is within its limit on staleness",
+            "none";
         RowUnreadable = "row-unreadable",
             "a row of a system table cannot be read and is passed over; the line names it",
             "see whether a newer version of the program runs somewhere, or another program writes system tables";

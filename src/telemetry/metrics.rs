@@ -22,6 +22,10 @@ pub const LAST_SYNC_TIMESTAMP_SECONDS: &str = "tablerelay_last_sync_timestamp_se
 pub const CHANGES_APPLIED_TOTAL: &str = "tablerelay_changes_applied_total";
 /// Rows of which the destination held a newer version, by the region whose version won.
 pub const CONFLICTS_TOTAL: &str = "tablerelay_conflicts_total";
+/// How long ago the time is up to which a region has everything that was written anywhere, in seconds; where a table has a limit.
+pub const STALENESS_SECONDS: &str = "tablerelay_staleness_seconds";
+/// 1 while `/health/read` lets readers in, as far as staleness goes, 0 while it does not; where a table has a limit.
+pub const READS_SERVED: &str = "tablerelay_reads_served";
 /// Distinct rows that wait for a destination.
 pub const BACKLOG_ROWS: &str = "tablerelay_backlog_rows";
 /// 1 for the state that a link is in, 0 for every other [`LinkState`].
@@ -176,6 +180,16 @@ pub fn last_sync(source: &Region, destination: &Region, time: Time) {
         .set(time.unix_seconds());
 }
 
+/// How far a region is behind what was written anywhere.
+pub fn staleness(region: &Region, staleness: Duration) {
+    gauge!(STALENESS_SECONDS, "region" => text(region)).set(staleness.as_secs_f64());
+}
+
+/// Whether a region lets readers in.
+pub fn reads_served(region: &Region, served: bool) {
+    gauge!(READS_SERVED, "region" => text(region)).set(if served { 1.0 } else { 0.0 });
+}
+
 /// How many distinct rows wait for a destination, or for the region's own cache.
 pub fn backlog(destination: &Addressee, rows: u64) {
     gauge!(BACKLOG_ROWS, "destination" => destination.to_string()).set(rows as f64);
@@ -267,6 +281,11 @@ pub fn describe() {
         BACKLOG_ROWS,
         "Distinct rows that wait for a destination, or for the region's cache (cache@REGION)."
     );
+    describe_gauge!(STALENESS_SECONDS, "How far a region is behind what was written anywhere, in seconds.");
+    describe_gauge!(
+        READS_SERVED,
+        "1 while a region is within its limit on staleness or the freshest, 0 while readers are refused."
+    );
     describe_gauge!(LINK_STATE, "1 for the state that a link is in, 0 for the others.");
     describe_gauge!(QUARANTINED_ROWS, "Rows in quarantine, by destination (* for all) and reason.");
     describe_counter!(STORE_REQUESTS_TOTAL, "Requests to storage accounts, each try counted.");
@@ -299,6 +318,8 @@ mod tests {
         last_sync(&west, &north, Time::from_unix_seconds(1_000));
         backlog(&Addressee::Region(north.clone()), 4);
         backlog(&Addressee::Cache(west.clone()), 5);
+        staleness(&north, Duration::from_millis(2_500));
+        reads_served(&north, true);
         link_state(&west, &north, LinkState::Parked);
         link_state(&west, &north, LinkState::Flowing);
         quarantined(None, Reason::BadJson, 2);
@@ -338,11 +359,13 @@ mod tests {
         tablerelay_link_state{source="west",destination="north",state="flowing"} 1
         tablerelay_link_state{source="west",destination="north",state="parked"} 0
         tablerelay_quarantined_rows{destination="*",reason="bad-json"} 2
+        tablerelay_reads_served{region="north"} 1
         tablerelay_region_role{region="west",role="replica"} 0
         tablerelay_region_role{region="west",role="standby"} 1
         tablerelay_region_role{region="west",role="writer"} 0
         tablerelay_requests_held_back_total{region="west",account="west1"} 1
         tablerelay_role_epoch{region="west"} 2
+        tablerelay_staleness_seconds{region="north"} 2.5
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="ok"} 1
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="throttled"} 1
         "#);
@@ -357,7 +380,7 @@ mod tests {
         });
         let text = recorder.handle().render();
         let about = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
-        assert_eq!((about("# HELP"), about("# TYPE")), (15, 15), "{text}");
+        assert_eq!((about("# HELP"), about("# TYPE")), (17, 17), "{text}");
     }
 
     #[test]

@@ -153,6 +153,7 @@ mod tests {
         let part = LinkPart {
             destination: Region::new("north-2").unwrap(),
             last_sync: Some(Time::from_ticks(16_000_000_001_234_567)),
+            fresh_to: None,
             oldest_waiting: None,
             waiting_rows: 7,
             state: LinkState::BackingOff,

@@ -12,7 +12,7 @@ use tablerelay::resolve::Decision;
 use tablerelay::settle::LinkState;
 use tablerelay::telemetry::Event;
 use tablerelay::telemetry::metrics::{ApplyOutcome, CacheOutcome, LateOutcome, StoreOperation};
-use tablerelay::topology::{LateWrites, MoveKind, Role, Topology, WriteHealth};
+use tablerelay::topology::{Alone, LateWrites, MoveKind, Reading, Role, Topology, WriteHealth};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -51,6 +51,8 @@ fn every_closed_list_is_documented_with_meaning_and_remedy() {
     expected = with::<MoveKind>(&expected, "MoveKind");
     expected = with::<LateWrites>(&expected, "LateWrites");
     expected = with::<LateOutcome>(&expected, "LateOutcome");
+    expected = with::<Reading>(&expected, "Reading");
+    expected = with::<Alone>(&expected, "Alone");
     expected = with::<LinkState>(&expected, "LinkState");
     expected = with::<Loss>(&expected, "Loss");
     expected = with::<Reason>(&expected, "Reason");

@@ -12,6 +12,7 @@ mod balancers;
 mod cache;
 mod command;
 mod conflicts;
+mod consistency;
 mod daemon;
 mod demo;
 mod deploy;

@@ -56,6 +56,7 @@ impl Fleet {
             cache: (world.shape.cached || region > 0).then_some(cache),
             tables: TableFilter::Every,
             roles: world.roles(),
+            reading: world.reading(),
             settings: world.settings.clone(),
             runtime: clock.clone(),
         };

@@ -69,6 +69,9 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::ClaimNotConfirmed, 2),    // a shard has one carrier at most
     (Bug::LeaseOutlived, 3),        // a shard has one carrier at most
     (Bug::OthersForgotten, 0),      // Last Sync Time is true
+    (Bug::AllRefuse, 161),          // not all regions refuse their readers at once
+    (Bug::SilenceIsFresh, 18),      // how fresh a region says it is, it is
+    (Bug::WrongLink, 106),          // what was waited for is there
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

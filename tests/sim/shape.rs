@@ -74,6 +74,9 @@ impl Focus {
     }
 }
 
+/// The seeds whose histories have a limit on staleness: those that leave the second number when divided by the first.
+const BOUNDED: (u64, u64) = (11, 7);
+
 #[derive(Debug, Clone)]
 pub struct Shape {
     pub focus: Focus,
@@ -118,12 +121,14 @@ pub struct Shape {
     pub cached: bool,
     /// Whether daemons fill a cache that was emptied.
     pub warms: bool,
+    /// How far behind a region may be and still let readers in, where that is asked.
+    pub limit: Option<Duration>,
 }
 
 impl Shape {
     /// The shape of a seed's history; `dice` are those of the history.
     pub fn of(seed: u64, dice: &Dice) -> Self {
-        Self::draw(dice).or_storm(seed).or_outage(seed).or_tales(seed).or_without_a_cache(seed)
+        Self::draw(dice).or_storm(seed).or_outage(seed).or_tales(seed).or_without_a_cache(seed).or_bounded(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -167,6 +172,7 @@ impl Shape {
             cache_down: None,
             cached: true,
             warms: dice.chance(500),
+            limit: None,
         };
         match dice.below(10) {
             0 => wide.duel(dice),
@@ -374,6 +380,15 @@ impl Shape {
         }
         let kind = dice.pick(&[Kind::CacheDown, Kind::CacheFrozen]);
         Self { cache_down: Some((dice.below(self.regions()), kind)), cached: true, ..self }
+    }
+
+    /// One history in eleven has a limit on staleness. It costs requests, so the others are left as they are.
+    fn or_bounded(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x0062_6f75_6e64);
+        if seed % BOUNDED.0 != BOUNDED.1 {
+            return self;
+        }
+        Self { limit: Some(Duration::from_secs(8 + dice.below(12) as u64)), ..self }
     }
 
     /// How long trouble of a place lasts at most, which is `usual` but for outages.

@@ -15,7 +15,7 @@ use tablerelay::stores::{
     Account, Condition, Metered, MeteredQueue, Operation, Queue, RegionStore, Retrying, Tables, Throttled,
     ThrottledQueue,
 };
-use tablerelay::topology::{FileRoles, Role};
+use tablerelay::topology::{Alone, FileRoles, ReadRules, Role};
 
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
@@ -118,6 +118,11 @@ impl World {
         };
         let named = NAMES[..self.shape.regions()].iter().enumerate();
         FileRoles::new(named.map(|(region, name)| (Region::new(name).expect("a good name"), role(region))).collect())
+    }
+
+    /// What readers are let in or refused by, where there is a limit on staleness.
+    pub fn reading(&self) -> Option<ReadRules> {
+        Some(ReadRules { limit: self.shape.limit?, alone: Alone::Serve })
     }
 
     /// A region as `who`, from region `from`, sees it: by lines of its own. A daemon's adapters wrap what they use, as in

@@ -298,6 +298,8 @@ fn parked() -> LinkStatus {
         destination: region("north"),
         state: LinkState::Parked,
         last_sync: None,
+        fresh_to: None,
+        word: None,
         lag: Duration::ZERO,
         backlog_rows: 1,
         oldest_waiting: None,

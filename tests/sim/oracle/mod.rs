@@ -5,8 +5,10 @@
 
 mod conflicts;
 pub mod end;
+mod readers;
 mod restraint;
 mod safety;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub struct Watch {
     cached: BTreeMap<(usize, String), String>,
     /// When each daemon first told of its links: one whose region cannot be reached when it starts has nothing to tell.
     told: BTreeMap<Arc<str>, Instant>,
+    doors: readers::Doors,
+    waits: waits::Waits,
 }
 
 /// A broken promise, and the row that it is about.
@@ -57,6 +61,8 @@ impl Watch {
         self.caches_never_go_back(world)?;
         last_sync_times_are_true(world, fleet)?;
         self.silence_is_told(world, fleet)?;
+        self.doors.step(world, fleet)?;
+        self.waits.step(world)?;
         no_shard_has_two_carriers(fleet)?;
         backlogs_are_bounded(world)?;
         memory_is_bounded(world, fleet)

@@ -6,6 +6,7 @@
 //! two Azurites, `-- --served` on two memory stores, each served by a process of its own. `-- --backlog`
 //! freezes one of two destinations for 200,000 writes, and does nothing else; with `--served` the daemon and each store are
 //! processes of their own, with `--azurite` the stores are Azurites and it is a twentieth of that.
+//! `-- --probes` has load balancers probe a line at work, and does nothing else either.
 
 #[path = "line/backlog.rs"]
 mod backlog;
@@ -13,6 +14,8 @@ mod backlog;
 mod frozen;
 #[path = "line/latency.rs"]
 mod latency;
+#[path = "line/probes.rs"]
+mod probes;
 #[path = "line/process.rs"]
 mod process;
 #[path = "line/processes.rs"]
@@ -34,6 +37,9 @@ fn main() {
             (_, true) => frozen::run(processes::Kind::Azurite),
             _ => backlog::run(),
         };
+    }
+    if has("--probes") {
+        return probes::run();
     }
     requests::run();
     if has("--test") {

@@ -59,6 +59,46 @@ pub fn tells_of(log: &RowBody, id: &RowId, version: &Version) -> bool {
     rows.enumerate().any(|(n, this)| this && same(n))
 }
 
+/// Which rows a row of the applied log says came in, each with what [`arrival_of`] makes of its version; nothing where the log does not
+/// tell versions, or cannot be read.
+pub fn arrivals(log: &RowBody) -> Vec<(RowId, String)> {
+    let versions = log.string("Versions").unwrap_or_default();
+    let groups = log.string("Rows").and_then(|text| serde_json::from_str::<Groups>(&text).ok()).unwrap_or_default();
+    let rows = groups.into_iter().flat_map(|(table, partition, keys)| {
+        let partition = PartitionKey::new(partition);
+        keys.into_iter().map(move |key| Some((TableName::new(&table).ok()?, partition.clone(), RowKey::new(key))))
+    });
+    let told = rows.enumerate().filter_map(|(n, row)| {
+        let ((table, partition, key), digits) = (row?, versions.get(n * DIGEST..(n + 1) * DIGEST)?);
+        Some((RowId::new(table, partition, key), digits.to_owned()))
+    });
+    told.collect()
+}
+
+/// What the applied log tells of a version: the first digits of its digest.
+pub fn arrival_of(version: &Version) -> String {
+    digest(version)
+}
+
+/// Rows as lists, `[[table, partition, [row keys]], …]`, each short enough for a property.
+pub fn row_lists(rows: &[RowId]) -> Vec<String> {
+    let mut rows: Vec<(&RowId, String)> = rows.iter().map(|id| (id, String::new())).collect();
+    rows.sort();
+    rows.dedup();
+    lists(&rows).into_iter().map(|(list, _)| list).collect()
+}
+
+/// The rows of a list, or `None` where it is none.
+pub fn rows_of_list(list: &str) -> Option<Vec<RowId>> {
+    let groups: Groups = serde_json::from_str(list).ok()?;
+    let mut rows = Vec::new();
+    for (table, partition, keys) in groups {
+        let (table, partition) = (TableName::new(&table).ok()?, PartitionKey::new(partition));
+        rows.extend(keys.into_iter().map(|key| RowId::new(table.clone(), partition.clone(), RowKey::new(key))));
+    }
+    Some(rows)
+}
+
 type Groups = Vec<(String, String, Vec<String>)>;
 
 /// Hex digits of one version.
@@ -248,8 +288,10 @@ mod tests {
                 changes.iter().flat_map(|change| change.rows().map(|(id, _)| (id, change.version.clone()))).collect();
             let bodies = encode_arrivals(&west(), Time::EPOCH, WriterId(7), 0, &arrived);
             let told = |id: &RowId, version: &Version| bodies.iter().any(|body| tells_of(body, id, version));
+            let all: Vec<_> = bodies.iter().flat_map(arrivals).collect();
             for (id, version) in &arrived {
                 prop_assert!(told(id, version));
+                prop_assert!(all.contains(&(id.clone(), arrival_of(version))));
                 prop_assert!(!told(id, &version.above(&west(), WriterId(8))));
                 prop_assert!(!told(&RowId::new(id.table.clone(), id.partition.clone(), "never".into()), version));
             }

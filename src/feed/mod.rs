@@ -25,7 +25,9 @@ mod shard;
 mod split;
 mod tombstone;
 
-pub use applied::{Applied, decode_applied, encode_applied, encode_arrivals, tells_of};
+pub use applied::{
+    Applied, arrival_of, arrivals, decode_applied, encode_applied, encode_arrivals, row_lists, rows_of_list, tells_of,
+};
 pub use hint::{Hint, decode_hint, encode_hint, hint_consumer, hint_keys, hint_partitions, hint_since};
 pub use malformed::{Malformed, Reason};
 pub use message::{decode_message, encode_message};

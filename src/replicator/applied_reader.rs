@@ -14,6 +14,7 @@ use super::links::last_syncs;
 use super::look::look;
 use super::refresh::CacheLane;
 use super::removal::removal;
+use super::survivor::Survivor;
 use super::tombstones::Tombstones;
 use crate::batch::Parcel;
 use crate::feed::{Applied, decode_applied};
@@ -38,6 +39,7 @@ const COLLECT_ROWS: usize = 100;
 #[derive(Debug)]
 pub(super) struct AppliedReader {
     pub source: RegionStore,
+    pub survivor: Survivor,
     pub local: RegionStore,
     pub tombstones: Tombstones,
     pub cache: Option<CacheLane>,
@@ -82,6 +84,8 @@ impl AppliedReader {
             }
             let collects = self.runtime.instant() >= next_collection;
             let step = async {
+                // Before anything is collected.
+                self.survivor.make_equal(&self.tombstones).await?;
                 let found = self.consume(&mut known).await?;
                 if collects {
                     self.collect(&mut known).await?;

@@ -27,9 +27,11 @@ use super::queue::QueueReader;
 use super::ramp::Ramp;
 use super::readers::Readers;
 use super::refresh::CacheLane;
+use super::residual::Residual;
 use super::single::Single;
 use super::source::Source;
 use super::source_health::SourceHealth;
+use super::survivor::Survivor;
 use super::tasks::{Group, LineTask, Spawner};
 use super::tombstones::Tombstones;
 use super::watch::Watch;
@@ -91,6 +93,7 @@ impl Assembly {
             regions: destinations.iter().chain([local]).map(|region| single(&setup, region)).collect(),
             journal: journal.clone(),
             fresh: Freshness::new(settings.settle_window),
+            gate: Arc::default(),
             told: Mutex::default(),
         });
         let to = |store: &RegionStore| Destination::new(local, store.clone(), settings, writer, runtime, &tasks);
@@ -194,6 +197,7 @@ impl Assembly {
         self.start_watch();
         self.start_publisher();
         self.start_door();
+        self.start_residual();
         let (sweep, every) = (self.quarantine.clone(), self.setup.settings.sweep_every);
         let stop = self.tasks.stop.clone();
         self.tasks.spawn(LineTask::Sweep, "the quarantine", async move { sweep.run(every, stop).await });
@@ -270,8 +274,16 @@ impl Assembly {
         let Setup { local, destinations, settings, runtime, .. } = &self.setup;
         for (source, others) in readers_for(local, destinations) {
             let on = format!("what came in from {}", source.region());
+            let survivor = Survivor {
+                source: source.region().clone(),
+                local: local.clone(),
+                peers: destinations.clone(),
+                roles: self.board.roles().clone(),
+                done: None,
+            };
             let reader = Box::new(AppliedReader {
                 source,
+                survivor,
                 local: local.clone(),
                 tombstones: Tombstones::new(local.clone(), settings.tombstone_scan),
                 cache: self.cache.clone(),
@@ -300,6 +312,19 @@ impl Assembly {
         let (markers, last) = (Markers::default(), Time::EPOCH);
         let watch = Box::new(Watch { cache, there, local, writer, runtime, markers, last, turn: 0, failures: 0 });
         self.tasks.spawn(LineTask::Watch, "the cache", watch.run(self.tasks.stop.clone()));
+    }
+
+    fn start_residual(&self) {
+        let Setup { local, destinations, settings, runtime, .. } = &self.setup;
+        let residual = Residual {
+            local: local.clone(),
+            others: destinations.clone(),
+            roles: self.board.roles().clone(),
+            gate: self.late.gate.clone(),
+            tombstone_scan: settings.tombstone_scan,
+            runtime: runtime.clone(),
+        };
+        self.tasks.spawn(LineTask::Residual, "this region", residual.run(self.tasks.stop.clone()));
     }
 
     fn start_publisher(&self) {

@@ -88,6 +88,10 @@ impl Delivery {
         let (mut asked, mut above): (Vec<BoxFuture<'_, _>>, _) = (Vec::new(), Vec::new());
         for (n, item) in items.iter_mut().enumerate().filter(|(_, item)| item.is_open()) {
             let Some(writer) = self.writer_over(&item.parcel.finding) else { continue };
+            if !self.late.is_counted() {
+                item.outcome = Some(Outcome::LookLater);
+                continue;
+            }
             if self.late.rules() {
                 let parcel = item.parcel.clone();
                 let is_writer = writer == *self.to.region();

@@ -27,7 +27,7 @@ use crate::resolve::{Finding, Freshness, Lateness, lateness};
 use crate::stores::{ErrorKind, StoreError};
 use crate::telemetry::metrics::{self, LateOutcome};
 use crate::telemetry::{Event, Seldom};
-use crate::topology::LateWrites;
+use crate::topology::{LateWrites, Mark};
 
 /// Knows the roles, and deals with late writes.
 #[derive(Debug)]
@@ -38,7 +38,22 @@ pub(super) struct LateDesk {
     pub regions: Vec<Single>,
     pub journal: Arc<Journal>,
     pub fresh: Freshness,
+    pub gate: Arc<Gate>,
     pub told: Mutex<Seldom>,
+}
+
+/// Opened for each roles in force once [`Residual`](super::residual::Residual) has found out what it has to.
+#[derive(Debug, Default)]
+pub(super) struct Gate(Mutex<Option<Mark>>);
+
+impl Gate {
+    pub fn is_open(&self, mark: &Mark) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(mark)
+    }
+
+    pub fn open(&self, mark: &Mark) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(mark.clone());
+    }
 }
 
 /// What is to be done with a version that a region issued which is no writer.
@@ -68,6 +83,11 @@ impl LateDesk {
     /// The writer that is to be asked about a version found in `home`, where it may be late: issued there, by no writer.
     pub fn suspects(&self, version: &Version, home: &Region) -> Option<Region> {
         version.is_of(home).then(|| self.roles.writer_over(home)).flatten()
+    }
+
+    /// Whether it is known what this region had not sent when it lost its role. Before, nothing that may be late is brought on.
+    pub fn is_counted(&self) -> bool {
+        self.gate.is_open(&self.roles.present().mark)
     }
 
     /// Whether the writer is asked before anything that may be late is brought anywhere.

@@ -51,12 +51,14 @@ mod readers;
 mod refresh;
 mod removal;
 mod replay;
+mod residual;
 mod roles;
 mod rows;
 mod settings;
 mod single;
 mod source;
 mod source_health;
+mod survivor;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,7 @@ closed_list! {
         Readers = "readers", "decides whether readers are to come to this region", "none";
         Leases = "leases", "keeps this daemon's lease, and starts and ends its shards", "none";
         Roles = "roles", "reads the roles of every region and obeys the highest", "none";
+        Residual = "residual", "finds out what this region had not sent when it lost its role", "none";
         Watch = "watch", "notices when the cache was flushed", "none";
         Sweep = "sweep", "counts what is in quarantine and tries it again", "none";
         Collector = "collector", "takes old conflicts out of the journal", "none";

@@ -1,6 +1,7 @@
 //! The line on memory stores, in virtual time.
 
 mod cache;
+mod comeback;
 mod conflicts;
 mod hints;
 mod late;

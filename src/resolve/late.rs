@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 
-use super::Standing;
+use super::{Finding, Meaning, Standing, meaning};
 use crate::model::Version;
 
 /// What a version that was issued where nobody may write is to the current writer.
@@ -23,6 +23,17 @@ pub fn lateness(found: &Version, stands: &Standing) -> Lateness {
         Greater => Lateness::Superseded,
         Less => Lateness::Late,
     }
+}
+
+/// Whether a change that its region announced, and that is open there or waits as a hint, was carried out and reached none of the
+/// other regions: so what the region had not sent. `here` is what stands in its region now, `there` what stands in each of the
+/// others; `told` says that the applied log of one of them tells of it.
+///
+/// What was never carried out was not lost. What stands in another region, or did before it was overwritten, was sent, even if
+/// the announcement has not ended.
+pub fn is_unsent(announced: &Version, delete: bool, here: &Finding, there: &[Finding], told: bool) -> bool {
+    let carried_out = meaning(announced, delete, here) != Meaning::NotYet;
+    carried_out && !told && there.iter().all(|finding| finding.version() != Some(announced))
 }
 
 #[cfg(test)]
@@ -55,6 +66,17 @@ mod tests {
         ] {
             assert_eq!(lateness(&found, &stands), says, "{stands:?}");
         }
+    }
+
+    #[test]
+    fn unsent_is_what_was_carried_out_and_never_came_to_another_region() {
+        let row = |tick| Finding::Deleted(of("west", tick));
+        let unsent = |here, there: &[Finding], told| is_unsent(&of("west", 5), true, &here, there, told);
+        assert!(unsent(row(5), &[row(4), Finding::Nothing], false));
+        assert!(unsent(row(7), &[row(7)], false), "overwritten by what the others have");
+        assert!(!unsent(row(5), &[row(4), row(5)], false), "one of them has it");
+        assert!(!unsent(row(7), &[row(7)], true), "one of them had it");
+        assert!(!is_unsent(&of("west", 5), false, &row(4), &[], false), "it was announced and never written");
     }
 
     proptest! {

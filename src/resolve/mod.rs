@@ -7,7 +7,7 @@
 //! - [`deliver_row`], [`deliver_delete`]: what must happen at a destination (R4, R5, R6, R10);
 //! - [`may_conflict`], [`is_conflict`]: which change was lost to a region that did not know it (R6);
 //! - [`from_the_future`]: which versions are not applied (R7);
-//! - [`lateness`]: which versions of a region that is no writer its writer does not have;
+//! - [`lateness`], [`is_unsent`]: what a region that is no writer has and its writer does not, and what it had not sent;
 //! - [`Freshness`]: until when a look may be acted on (R9).
 
 mod conflict;
@@ -23,5 +23,5 @@ pub use deliver::{Verdict, deliver_delete, deliver_row};
 pub use finding::{Finding, Standing};
 pub use freshness::Freshness;
 pub use future::from_the_future;
-pub use late::{Lateness, lateness};
+pub use late::{Lateness, is_unsent, lateness};
 pub use meaning::{Meaning, meaning};

@@ -59,6 +59,15 @@ closed_list! {
         RoleKept = "role-kept",
             "a planned failover ended without moving the role: it was given up, or its time was over",
             "none";
+        UnsentCounted = "unsent-counted",
+            "a region that lost its role by a forced failover is back, and has added to the trail how many rows it had not sent, and which",
+            "none; what becomes of them says `failover.late_writes`";
+        UnsentUnknown = "unsent-unknown",
+            "what a region had not sent when it lost its role could not be counted within a minute, and is brought uncounted",
+            "see why the other regions do not answer; `tablerelay conflicts list` still names what is lost";
+        SurvivorsEqual = "survivors-equal",
+            "a region has lost its role by a forced failover; what had come in here from it is announced, so that all others get it too",
+            "none";
         LateWrites = "late-writes",
             "a region that is no writer holds what its writer does not have: applications write there, or it had not sent this when it lost its role",
             "unless a failover has just passed, find out which application writes there; with `journal`, see `tablerelay conflicts list`";

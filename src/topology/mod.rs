@@ -12,6 +12,7 @@ mod role;
 mod shape;
 mod share;
 mod tenancy;
+mod trail;
 
 pub use assignment::{Assignment, Mark, MoveKind, Moving, RolesRow, RolesRowError};
 pub use failover::{Move, Refusal, plan_move, too_soon};
@@ -24,3 +25,4 @@ pub use role::Role;
 pub use shape::{Contradiction, FileRoles, Topology};
 pub use share::shares;
 pub use tenancy::{LeaseRules, Tenancy, Turn};
+pub use trail::Unsent;

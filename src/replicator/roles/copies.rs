@@ -1,7 +1,7 @@
 //! A region's copy of the roles, read and replaced.
 
-use crate::model::{Etag, PartitionKey, SystemTable};
-use crate::stores::{Condition, ErrorKind, Operation, RegionStore, StoreError};
+use crate::model::{Etag, PartitionKey, Row, SystemTable};
+use crate::stores::{Condition, ErrorKind, Operation, Query, RegionStore, StoreError};
 use crate::topology::{Found, RolesRow, RolesRowError};
 
 /// A region's copy as it was read, and the ETag by which it may be replaced.
@@ -40,6 +40,25 @@ pub async fn read_roles(store: &RegionStore) -> Result<RolesCopy, StoreError> {
         Err(error) => (Found::Unreadable, Some(error)),
     };
     Ok(RolesCopy { found, error, etag: Some(row.etag) })
+}
+
+/// The rows of a region's partition of roles whose keys begin with `prefix`: those of its trail, say.
+///
+/// # Errors
+/// Whatever the store answers.
+pub(in crate::replicator) async fn read_beside(store: &RegionStore, prefix: &str) -> Result<Vec<Row>, StoreError> {
+    let (mut query, mut rows) = (Query::prefix(PartitionKey::from(RolesRow::PARTITION), prefix), Vec::new());
+    loop {
+        let page = match store.home().query(&SystemTable::Control.name(), &query).await {
+            Err(error) if error.kind == ErrorKind::NoTable => return Ok(rows),
+            page => page?,
+        };
+        rows.extend(page.rows);
+        query.continuation = page.continuation;
+        if query.continuation.is_none() {
+            return Ok(rows);
+        }
+    }
 }
 
 /// Puts `row` in the place of `copy`, and where it tells of other roles, what it leaves in the trail beside it, in one

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::model::Region;
 use crate::topology::{Assignment, FileRoles, Found, Moving, Obeyed, Presence, Role, Topology, WriteHealth};
 
+pub(super) use self::copies::read_beside;
 pub use self::copies::{RolesCopy, read_roles, replace_roles};
 pub(super) use self::keeper::Keeper;
 

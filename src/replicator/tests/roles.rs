@@ -42,8 +42,16 @@ impl World {
         let (now, file) = (self.row(n).await.assignment, FileRoles::new(self.roles.clone()));
         let done = plan_move(&file, &now, &Region::new("north").unwrap(), None, kind).unwrap();
         let mark = now.mark.next(self.runtime.random());
-        let assignment =
-            Assignment { mark, kind, roles: done.roles, from: done.from, to: Some(done.to), who: "ada".into(), ..now };
+        let assignment = Assignment {
+            at: self.runtime.now(),
+            mark,
+            kind,
+            roles: done.roles,
+            from: done.from,
+            to: Some(done.to),
+            who: "ada".into(),
+            ..now
+        };
         self.write(&self.regions[n], &self.copy(n).await, RolesRow::still(assignment.clone())).await;
         assignment
     }

@@ -110,7 +110,7 @@ impl Journal {
         }
         let by = winner.issued_in();
         let stored = case.lost.row.as_ref().map(|row| row.timestamp).or(case.lost.deleted);
-        if !self.waits(home, case.id, (&loser, stored), &by).await? {
+        if !self.waits(home, case.id, (&case.lost, stored), &by).await? {
             return Ok(());
         }
         let told =
@@ -214,17 +214,23 @@ impl Journal {
 
     /// Whether the loser's announcement is open in its own region, or a hint of it waits for the winner's region. A hint whose
     /// oldest announcement is younger than what was stored is of a later change alone.
+    ///
+    /// A tombstone may stand for a delete below it: a conditional one that was refused leaves the tombstone that it raised, and
+    /// takes its own announcement back.
     async fn waits(
         &self,
         home: &RegionStore,
         id: &RowId,
-        (loser, stored): (&Version, Option<Time>),
+        (lost, stored): (&Lost, Option<Time>),
         by: &Region,
     ) -> Result<bool, StoreError> {
+        let (loser, deleted) = (&lost.version, lost.deleted.is_some());
         let shard = Shard::of(&id.table, &id.partition).partition();
         let (from, through) = match loser.as_str().ends_with(".00000000") {
             // A row without a version is announced by one of about the time at which it was stored.
             true => ((loser.time() - self.window).to_string(), (loser.time() + self.window).to_string()),
+            // An announced delete ends within a window and a half.
+            false if deleted => ((loser.time() - self.window * 2).to_string(), format!("{loser}~~")),
             false => (loser.to_string(), format!("{loser}~~")),
         };
         let key = |text: String| RowKey::new(format!("{}{text}", record_prefix()));
@@ -233,7 +239,8 @@ impl Journal {
         loop {
             let page = none_where_no_table(tables.query(&SystemTable::Feed.name(), &query).await)?;
             let records = page.rows.iter().filter_map(|row| decode_record(row).ok());
-            if records.flat_map(|record| record.change.rows().collect::<Vec<_>>()).any(|(row, _)| row == *id) {
+            let mut named = records.flat_map(|record| record.change.rows().collect::<Vec<_>>());
+            if named.any(|(row, deletes)| row == *id && (deletes || !deleted)) {
                 return Ok(true);
             }
             query.continuation = page.continuation;

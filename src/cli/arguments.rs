@@ -69,6 +69,14 @@ pub(super) enum Command {
     /// version's time: everything up to it is there. Exit code 4 where that does not come in time.
     #[command(disable_version_flag = true)]
     Wait(Wait),
+    /// Move the role of a writer to another region
+    ///
+    /// Planned, which is the default, loses nothing: the old writer takes no more writes, what it wrote is delivered, and
+    /// only then the role moves. It may be interrupted at any time; until the role has moved, the old writer goes on.
+    ///
+    /// Forced works with the old region gone. It says first what is at risk: exactly, row by row, where the old store can be
+    /// read, and an estimate by what was published last where it cannot.
+    Failover(FailoverCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -189,6 +197,48 @@ pub(super) struct Inspect {
     /// The form of the result
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FailoverCommand {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The region that is to be a writer
+    #[arg(long, value_name = "NAME", value_parser = Region::new)]
+    pub to: Region,
+    /// The region that is to give its role up, where several are writers
+    #[arg(long, value_name = "NAME", value_parser = Region::new)]
+    pub from: Option<Region>,
+    /// Wait until nothing is left behind; this is the default
+    #[arg(long, conflicts_with_all = ["force", "again"])]
+    pub planned: bool,
+    /// Do not wait for the old writer's region, which may be gone
+    #[arg(long)]
+    pub force: bool,
+    /// Do not ask for confirmation of what a forced one puts at risk
+    #[arg(long)]
+    pub yes: bool,
+    /// Force it although the roles were moved just now
+    #[arg(long, requires = "force")]
+    pub again: bool,
+    /// How long a planned failover may take before it is given up, 1s to 1h
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = failover_time, conflicts_with = "force")]
+    pub deadline: Duration,
+    /// Why, for the trail
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
+    /// Who, for the trail, in the place of the user and machine
+    #[arg(long, value_name = "TEXT")]
+    pub who: Option<String>,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+fn failover_time(text: &str) -> Result<Duration, String> {
+    let time = typed_duration(text)?;
+    let fits = (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&time);
+    fits.then_some(time).ok_or_else(|| "it should be from 1s to 1h".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ mod cache;
 mod conflicts;
 mod demo;
 mod exit;
+mod failover;
 mod inspect;
 mod output;
 mod quarantine;
@@ -52,6 +53,12 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Wait(command) => {
             quiet()?;
             on_runtime(wait::wait(&command))
+        }
+        Command::Failover(command) => {
+            // Without a terminal to draw on, how far it is becomes log lines.
+            let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
+            log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?;
+            on_runtime(failover::failover(&command))
         }
         Command::Inspect(command) => {
             quiet()?;

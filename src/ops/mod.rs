@@ -1,8 +1,11 @@
-//! Other ways in to what the line does, when somebody asks for it: whole tables at a time, and waiting for what it does.
+//! What is done when somebody asks for it: whole tables at a time through what the line does, waiting for it, and the role of a
+//! writer moved.
 
+mod failover;
 mod wait;
 mod warm;
 
+pub use failover::{Done, Failover, FailoverError, LinkRisk, Progress, Risk, RiskRow, Survey, Tell};
 pub use wait::{Reached, Wait, Waited};
 pub use warm::{WarmError, Warmed, WarmedTable, Warming};
 

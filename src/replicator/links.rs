@@ -43,7 +43,7 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Publishes until it is stopped.
     pub async fn run(self, stop: CancellationToken) {
-        let mut next_publication = self.runtime.instant();
+        let mut published: Option<Instant> = None;
         let mut publication: Option<BoxFuture<'_, ()>> = None;
         loop {
             let links = self.links();
@@ -52,8 +52,11 @@ impl Publisher {
             self.tell_of_throttling();
             self.tell_of_cache();
             let now = self.runtime.instant();
-            if now >= next_publication && publication.is_none() {
-                next_publication = now + self.publish_every;
+            // Whoever waits for a planned failover waits for what is published.
+            let moving = self.board.roles().obeyed().moving.is_some();
+            let every = if moving { REFRESH_EVERY.min(self.publish_every) } else { self.publish_every };
+            if published.is_none_or(|last| now >= last + every) && publication.is_none() {
+                published = Some(now);
                 publication = Some(self.publish(links, self.duty.is_first()).boxed());
             }
             let next = now + REFRESH_EVERY.min(self.publish_every);

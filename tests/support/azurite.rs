@@ -77,10 +77,19 @@ impl Azurite {
     /// Ends it as a machine does that is restarted for an update, and starts it on the same ports with the same data. (Killed
     /// it would forget what it acknowledged in the last seconds, which a storage account never does.)
     pub fn start_again(&self) {
-        let disk = self.disk.as_ref().expect("its data would be lost");
-        let mut process = self.process();
-        process.terminate();
-        (*process, ..) = spawn([self.queue, self.tables], &[], Some(disk));
+        self.stop();
+        self.resume();
+    }
+
+    /// Ends it like that. Nobody listens on its ports until [`resume`](Self::resume).
+    pub fn stop(&self) {
+        assert!(self.disk.is_some(), "its data would be lost");
+        self.process().terminate();
+    }
+
+    /// Starts it on the same ports with the same data, after [`stop`](Self::stop).
+    pub fn resume(&self) {
+        (*self.process(), ..) = spawn([self.queue, self.tables], &[], self.disk.as_ref());
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {

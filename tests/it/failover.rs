@@ -1,0 +1,275 @@
+//! Failovers by the command, on real servers, while applications write.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tablerelay::model::{RowBody, SystemTable, TableName};
+use tablerelay::replicator::create_missing;
+use tablerelay::runtime::Runtime;
+use tablerelay::stores::{Query, RegionStore, Scope};
+use tablerelay::writer::{Writer, WriterOptions};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::get;
+use crate::support::azurite::Azurite;
+use crate::support::deployment::{Site, warnings};
+use crate::support::eventually;
+use crate::support::relay::{Config, Daemon, Ended, region};
+
+const NAMES: [&str; 3] = ["west", "north", "south"];
+const WEST: usize = 0;
+const NORTH: usize = 1;
+const SOUTH: usize = 2;
+const WINDOW: Duration = Duration::from_secs(8);
+const REPLICATION: &str = "settle_window = \"8s\"\nmax_clock_skew = \"8s\"\nlease = \"2s\"\n";
+/// The new writer is to serve so soon after the command has begun.
+const SERVING_WITHIN: Duration = Duration::from_secs(5);
+
+fn orders() -> TableName {
+    TableName::new("orders").expect("a table")
+}
+
+/// Regions with a daemon each, and applications that write wherever `/health/write` says so.
+struct World {
+    sites: Vec<Site>,
+    daemons: Vec<Option<Daemon>>,
+    config: Arc<Config>,
+    writers: Vec<Writer>,
+    /// Every region writes rows of its own; where one alone writes, all rows are written by whoever that is.
+    apart: bool,
+    /// What was acknowledged last, by row.
+    written: Mutex<BTreeMap<String, String>>,
+}
+
+impl World {
+    /// The regions have these roles, each on what `azurite` gives it.
+    async fn new(roles: &[&str], azurite: impl Fn(usize) -> Arc<Azurite>) -> Self {
+        let sites: Vec<Site> = (0..roles.len()).map(|n| Site::new(NAMES[n], azurite(n).account())).collect();
+        let text = |(site, role): (&Site, &&str)| {
+            let name = site.region.as_str();
+            let region = region(name, role, &site.account.connection_string());
+            format!("{region}[region.{name}.cache]\nurl = \"{}\"\n", site.redis.url())
+        };
+        let regions: String = sites.iter().zip(roles).map(text).collect();
+        let config = Config::new(&format!("[table.orders]\n[replication]\n{REPLICATION}{regions}"));
+        for site in &sites {
+            create_missing(&site.store).await.expect("Azurite creates tables");
+            site.store.home().create_table(&orders()).await.expect("Azurite creates tables");
+        }
+        let options = WriterOptions { settle_window: WINDOW, max_clock_skew: WINDOW, ..WriterOptions::default() };
+        let writers = sites.iter().map(|site| Writer::new(site.store.clone(), options, Runtime::system())).collect();
+        let daemons: Vec<_> = NAMES[..roles.len()].iter().map(|name| Some(start(&config, name))).collect();
+        daemons.iter().flatten().for_each(|daemon| drop(daemon.event("daemon-ready")));
+        let apart = roles.iter().all(|role| *role == "writer");
+        Self { sites, daemons, config: Arc::new(config), writers, apart, written: Mutex::default() }
+    }
+
+    async fn serves(&self, n: usize) -> bool {
+        match &self.daemons[n] {
+            Some(daemon) => get(daemon, "/health/write").await.0 == 200,
+            None => false,
+        }
+    }
+
+    async fn serving(&self) -> Vec<&str> {
+        let mut serving = Vec::new();
+        for (n, site) in self.sites.iter().enumerate() {
+            if self.serves(n).await {
+                serving.push(site.region.as_str());
+            }
+        }
+        serving
+    }
+
+    /// Writes wherever writes are served, until it is stopped.
+    async fn write(&self, stop: &CancellationToken) {
+        for number in 0u32.. {
+            for (n, writer) in self.writers.iter().enumerate() {
+                if stop.is_cancelled() {
+                    return;
+                }
+                if !self.serves(n).await {
+                    continue;
+                }
+                let whose = if self.apart { NAMES[n] } else { "row" };
+                let (partition, row) = (format!("p{}", number % 5), format!("{whose}{}", number % 40));
+                let value = format!("{number} of {}", NAMES[n]);
+                let body = RowBody::builder(&partition.as_str().into(), &row.as_str().into()).string("N", &value);
+                // One that is not acknowledged may be there or not, until the row is written again.
+                writer.insert_or_replace(&orders(), &body.finish(), None).await.expect("Azurite takes it");
+                self.written.lock().expect("one at a time").insert(format!("{partition}/{row}"), value);
+            }
+        }
+    }
+
+    /// Runs a command while everybody goes on.
+    async fn command(&self, arguments: &[&'static str]) -> Ended {
+        let (config, arguments) = (self.config.clone(), arguments.to_vec());
+        tokio::task::spawn_blocking(move || config.run(&arguments, &[])).await.expect("it runs")
+    }
+
+    async fn all_are_equal(&self) {
+        let written = self.written.lock().expect("one at a time").clone();
+        assert!(written.len() > 20, "too little was written to prove anything: {}", written.len());
+        eventually("all regions hold what was acknowledged last", || async {
+            let held = futures::future::join_all(self.sites.iter().map(|site| held(&site.store))).await;
+            held.iter().all(|held| *held == written)
+        })
+        .await;
+    }
+
+    /// What a region's trail says of its epochs: their kinds, who, and what was at risk.
+    async fn trail(&self, n: usize) -> Vec<[Option<String>; 3]> {
+        let (from, through) = (Some("epoch:".into()), Some("epoch;".into()));
+        let query = Query::new(Scope::Partition { partition: "roles".into(), from, through });
+        let page = self.sites[n].store.home().query(&SystemTable::Control.name(), &query).await.expect("it answers");
+        page.rows.iter().map(|row| ["Kind", "Who", "Risk"].map(|name| row.body.string(name))).collect()
+    }
+
+    async fn kinds(&self, n: usize) -> String {
+        let kinds = self.trail(n).await.into_iter().map(|[kind, ..]| kind.expect("a kind"));
+        kinds.collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn start(config: &Config, region: &str) -> Daemon {
+    Daemon::start(config, region, "info", &[])
+}
+
+/// The rows of a region.
+async fn held(store: &RegionStore) -> BTreeMap<String, String> {
+    let mut query = Query::new(Scope::Table);
+    let mut held = BTreeMap::new();
+    loop {
+        let page = store.home().query(&orders(), &query).await.expect("it answers");
+        let row = |row: &RowBody| (format!("{}/{}", row.partition(), row.row()), row.string("N").expect("it has one"));
+        held.extend(page.rows.iter().map(|each| row(&each.body)));
+        query.continuation = page.continuation;
+        if query.continuation.is_none() {
+            return held;
+        }
+    }
+}
+
+async fn there_and_back(roles: &[&str], serving: [&[&str]; 2]) {
+    let azurite = Arc::new(Azurite::start());
+    let world = World::new(roles, |_| azurite.clone()).await;
+    let stop = CancellationToken::new();
+    let story = async {
+        for (to, serving) in [("north", serving[0]), ("west", serving[1])] {
+            let before = world.written.lock().expect("one at a time").clone();
+            eventually("something is written", || async { *world.written.lock().expect("one") != before }).await;
+            let ended = world.command(&["failover", "--planned", "--to", to, "--why", "a test"]).await;
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            assert!(ended.out.contains(&format!("{to} serves writes")), "{ended:?}");
+            println!("{roles:?}: {}", ended.out.lines().last().unwrap_or_default());
+            eventually("health says so", || async { world.serving().await == serving }).await;
+        }
+        eventually("enough is written", || async { world.written.lock().expect("one").len() > 20 }).await;
+        stop.cancel();
+    };
+    tokio::join!(story, world.write(&stop));
+    world.all_are_equal().await;
+    for (n, name) in NAMES.iter().enumerate().take(world.sites.len()) {
+        assert_eq!(world.kinds(n).await, "first planned planned", "{name}");
+    }
+    let said: String = world.daemons.iter().flatten().map(warnings).collect();
+    assert!(!said.contains("\"ERROR\""), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_failover_and_back_loses_nothing_in_active_passive() {
+    there_and_back(&["writer", "standby"], [&["north"], &["west"]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_failover_and_back_loses_nothing_in_active_active() {
+    there_and_back(&["writer", "standby", "replica"], [&["north"], &["west"]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_failover_and_back_loses_nothing_in_multi_active() {
+    there_and_back(&["writer", "writer"], [&["north"], &["west", "north"]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_failover_serves_within_five_seconds_with_the_writer_gone() {
+    let (lost, kept) = (Arc::new(Azurite::start_on_disk()), Arc::new(Azurite::start()));
+    let azurite = |n| if n == WEST { lost.clone() } else { kept.clone() };
+    let mut world = World::new(&["writer", "standby", "replica"], azurite).await;
+    let stop = CancellationToken::new();
+    let some = async {
+        eventually("some rows", || async { world.written.lock().expect("one at a time").len() > 20 }).await;
+        stop.cancel();
+    };
+    tokio::join!(some, world.write(&stop));
+    // So that what is at risk is told by what was published, and is nothing.
+    world.all_are_equal().await;
+    let refused = world.command(&["failover", "--force", "--to", "north"]).await;
+    assert_eq!((refused.code, refused.err.contains("--yes")), (Some(1), true), "{refused:?}");
+    assert!(
+        refused.out.contains("west to north") && refused.out.contains("yes"),
+        "exact while it answers: {refused:?}"
+    );
+
+    let daemon = world.daemons[WEST].take().expect("it runs");
+    daemon.signal("KILL");
+    assert_eq!(daemon.ended(), 137);
+    lost.stop();
+    let began = Instant::now();
+    let command = world.command(&["failover", "--force", "--to", "north", "--yes", "--who", "ada", "--output", "json"]);
+    let served = async {
+        eventually("north serves", || world.serves(NORTH)).await;
+        began.elapsed()
+    };
+    let (ended, served) = tokio::join!(command, served);
+    println!("north served {served:.1?} after the command had begun");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(served < SERVING_WITHIN, "{served:?}");
+    let told: Value = serde_json::from_str(&ended.out).expect("JSON");
+    let link = &told["survey"]["risk"]["links"][0];
+    assert_eq!((&link["exact"], &told["done"]["unreached"][0]), (&false.into(), &"west".into()), "{told:#}");
+    assert!(link["last_sync"].is_string() && link["published"].is_string(), "{told:#}");
+    eventually("south has heard", || async { world.kinds(SOUTH).await == "first forced" }).await;
+    for n in [NORTH, SOUTH] {
+        let trail = world.trail(n).await;
+        let [_, who, risk] = trail.last().expect("a trail");
+        assert_eq!(who.as_deref(), Some("ada"));
+        assert!(risk.as_ref().is_some_and(|risk| risk.contains("\"exact\":false")), "{risk:?}");
+    }
+    let again = world.command(&["failover", "--force", "--to", "south", "--yes"]).await;
+    assert_eq!((again.code, again.err.contains("--again")), (Some(1), true), "{again:?}");
+
+    // West is back, and never serves; then it is asked to.
+    lost.resume();
+    world.daemons[WEST] = Some(start(&world.config, "west"));
+    let back = world.daemons[WEST].as_ref().expect("it runs");
+    let confirmed = back.event("roles-confirmed");
+    assert_eq!((&confirmed["role"], &confirmed["epoch"]), (&"standby".into(), &2.into()), "{confirmed}");
+    back.event("daemon-ready");
+    assert_eq!(world.serving().await, ["north"]);
+    world.all_are_equal().await;
+    let ended = world.command(&["failover", "--planned", "--to", "west"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    eventually("west serves", || async { world.serving().await == ["west"] }).await;
+    assert_eq!(world.kinds(WEST).await, "first forced planned");
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_with_its_exit_code() {
+    let azurite = Arc::new(Azurite::start());
+    let world = World::new(&["writer", "standby"], |_| azurite.clone()).await;
+    for (arguments, code, said) in [
+        (&["failover", "--to", "east"][..], 2, "no region east"),
+        (&["failover", "--to", "west"], 1, "west is the writer already"),
+        (&["failover", "--to", "north", "--planned", "--force"], 2, "cannot be used with"),
+        (&["failover", "--to", "north", "--again"], 2, "--force"),
+    ] {
+        let ended = world.command(arguments).await;
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{arguments:?}: {ended:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Failovers by the command, on real servers, while applications write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,6 +47,11 @@ struct World {
 impl World {
     /// The regions have these roles, each on what `azurite` gives it.
     async fn new(roles: &[&str], azurite: impl Fn(usize) -> Arc<Azurite>) -> Self {
+        Self::with(roles, azurite, "").await
+    }
+
+    /// The same with more in the configuration.
+    async fn with(roles: &[&str], azurite: impl Fn(usize) -> Arc<Azurite>, more: &str) -> Self {
         let sites: Vec<Site> = (0..roles.len()).map(|n| Site::new(NAMES[n], azurite(n).account())).collect();
         let text = |(site, role): (&Site, &&str)| {
             let name = site.region.as_str();
@@ -54,7 +59,7 @@ impl World {
             format!("{region}[region.{name}.cache]\nurl = \"{}\"\n", site.redis.url())
         };
         let regions: String = sites.iter().zip(roles).map(text).collect();
-        let config = Config::new(&format!("[table.orders]\n[replication]\n{REPLICATION}{regions}"));
+        let config = Config::new(&format!("[table.orders]\n[replication]\n{REPLICATION}{more}{regions}"));
         for site in &sites {
             create_missing(&site.store).await.expect("Azurite creates tables");
             site.store.home().create_table(&orders()).await.expect("Azurite creates tables");
@@ -121,12 +126,18 @@ impl World {
         .await;
     }
 
-    /// What a region's trail says of its epochs: their kinds, who, and what was at risk.
-    async fn trail(&self, n: usize) -> Vec<[Option<String>; 3]> {
+    /// The rows of a region's trail.
+    async fn epochs(&self, n: usize) -> Vec<RowBody> {
         let (from, through) = (Some("epoch:".into()), Some("epoch;".into()));
         let query = Query::new(Scope::Partition { partition: "roles".into(), from, through });
         let page = self.sites[n].store.home().query(&SystemTable::Control.name(), &query).await.expect("it answers");
-        page.rows.iter().map(|row| ["Kind", "Who", "Risk"].map(|name| row.body.string(name))).collect()
+        page.rows.into_iter().map(|row| row.body).collect()
+    }
+
+    /// What a region's trail says of its epochs: their kinds, who, and what was at risk.
+    async fn trail(&self, n: usize) -> Vec<[Option<String>; 3]> {
+        let rows = self.epochs(n).await.into_iter();
+        rows.map(|row| ["Kind", "Who", "Risk"].map(|name| row.string(name))).collect()
     }
 
     async fn kinds(&self, n: usize) -> String {
@@ -256,6 +267,79 @@ async fn a_forced_failover_serves_within_five_seconds_with_the_writer_gone() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     eventually("west serves", || async { world.serving().await == ["west"] }).await;
     assert_eq!(world.kinds(WEST).await, "first forced planned");
+}
+
+/// The writer's daemon and store die with rows that nobody has got; the role is forced away; when the region is back an application
+/// goes on writing there. The trail tells how many rows were not sent, and which; what becomes of all of it says the policy.
+async fn unsent_and_late(late_writes: &str) {
+    let (lost, kept) = (Arc::new(Azurite::start_on_disk()), Arc::new(Azurite::start()));
+    let azurite = |n| if n == WEST { lost.clone() } else { kept.clone() };
+    let more = format!("[failover]\nlate_writes = \"{late_writes}\"\n");
+    let mut world = World::with(&["writer", "standby", "replica"], azurite, &more).await;
+    let stop = CancellationToken::new();
+    let some = async {
+        eventually("some rows", || async { world.written.lock().expect("one at a time").len() > 20 }).await;
+        stop.cancel();
+    };
+    tokio::join!(some, world.write(&stop));
+    world.all_are_equal().await;
+
+    let daemon = world.daemons[WEST].take().expect("it runs");
+    daemon.signal("KILL");
+    assert_eq!(daemon.ended(), 137);
+    let put = async |row: &str, value: &str| {
+        let body = RowBody::builder(&"p0".into(), &row.into()).string("N", value).finish();
+        world.writers[WEST].insert_or_replace(&orders(), &body, None).await.expect("Azurite takes it");
+    };
+    // One is new, one is over what all have.
+    put("unsent", "unsent").await;
+    put("row0", "unsent").await;
+    lost.stop();
+    let ended = world.command(&["failover", "--force", "--to", "north", "--yes"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+
+    lost.resume();
+    world.daemons[WEST] = Some(start(&world.config, "west"));
+    world.daemons[WEST].as_ref().expect("it runs").event("unsent-counted");
+    let put = async |row: &str, value: &str| {
+        let body = RowBody::builder(&"p0".into(), &row.into()).string("N", value).finish();
+        world.writers[WEST].insert_or_replace(&orders(), &body, None).await.expect("Azurite takes it");
+    };
+    put("late", "late").await;
+    for n in [WEST, NORTH, SOUTH] {
+        eventually("the trail tells what was not sent", || async {
+            let forced = world.epochs(n).await.pop().expect("a trail");
+            forced.string("Unsent").as_deref() == Some("2") && forced.string("UnsentLeftOut").as_deref() == Some("0")
+        })
+        .await;
+        let rows = world.epochs(n).await.pop().and_then(|row| row.string("UnsentRows")).expect("which");
+        assert!(rows.contains("\"row0\"") && rows.contains("\"unsent\""), "{rows}");
+    }
+    let merged = late_writes == "merge";
+    if merged {
+        let mut written = world.written.lock().expect("one at a time");
+        for (row, value) in [("p0/unsent", "unsent"), ("p0/row0", "unsent"), ("p0/late", "late")] {
+            written.insert(row.to_owned(), value.to_owned());
+        }
+    }
+    world.all_are_equal().await;
+    let conflicts = world.command(&["conflicts", "list", "--output", "json"]).await;
+    let conflicts: Value = serde_json::from_str(&conflicts.out).expect("JSON");
+    let named = conflicts["conflicts"].as_array().expect("a list").iter();
+    let named: BTreeSet<&str> =
+        named.filter(|of| of["decision"] == "late-write").filter_map(|of| of["row"].as_str()).collect();
+    let all = BTreeSet::from(["late", "row0", "unsent"]);
+    assert_eq!(named, if merged { BTreeSet::new() } else { all }, "{conflicts:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_lost_region_had_not_sent_and_what_comes_late_is_counted_and_merged() {
+    unsent_and_late("merge").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_lost_region_had_not_sent_and_what_comes_late_goes_to_the_journal_and_nowhere_else() {
+    unsent_and_late("journal").await;
 }
 
 #[tokio::test]

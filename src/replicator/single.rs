@@ -17,7 +17,7 @@ use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Freshness, Standing, Verdict, deliver_delete, deliver_row};
 use crate::runtime::Runtime;
 use crate::stores::{Condition, ErrorKind, Operation, RegionStore, Remedy, StoreError, TransactionError};
-use crate::writer::relay;
+use crate::writer::{Relayed, relay};
 
 /// How often a row that others keep writing is tried before it is left for the next look.
 const ATTEMPTS: usize = 8;
@@ -167,9 +167,10 @@ impl Single {
         began: Instant,
         via: Via<'_>,
     ) -> Result<Settled, Unsettled> {
-        if !planted(Bug::NoAnnouncement) {
-            self.announce(id, version).await?;
-        }
+        let announced = match planted(Bug::NoAnnouncement) {
+            true => None,
+            false => Some(self.announce(id, version, began).await?),
+        };
         self.check(began)?;
         let tables = self.store.holding(&id.table, &id.partition);
         let operation = match &stand.row {
@@ -180,6 +181,10 @@ impl Single {
             Err(error) if error.kind == ErrorKind::NoTable => {
                 tables.create_table(&id.table).await?;
                 tables.write(&id.table, &operation).await?
+            }
+            Err(error) if error.remedy() == Remedy::GiveUp => {
+                self.take_back(id, announced.filter(|relayed| !relayed.already)).await;
+                return Err(error.into());
             }
             written => written?,
         };
@@ -207,7 +212,7 @@ impl Single {
         via: Via<'_>,
     ) -> Result<Settled, Unsettled> {
         self.check(began)?;
-        self.announce_delete(id, version, stand.tomb.as_ref()).await?;
+        self.announce_delete(id, version, stand.tomb.as_ref(), began).await?;
         // Read after the tombstone stands: whoever inserted the row before that may not have seen it.
         match read_row(&self.store, id).await? {
             Some(row) if row.version(self.region()) < *version => {
@@ -250,7 +255,7 @@ impl Single {
                     continue;
                 }
                 (Some(row), _) => {
-                    self.announce(id, &above).await?;
+                    self.announce(id, &above, began).await?;
                     let body = row.body.stamped(&above);
                     let operation = Operation::Replace(body, Condition::Matches(row.etag.clone()));
                     self.check(began)?;
@@ -260,8 +265,8 @@ impl Single {
                 (None, Some(tomb)) if tomb.version.as_ref().is_some_and(|version| version >= floor) => {
                     return Ok(Settled::Had);
                 }
-                (None, Some(tomb)) => self.announce_delete(id, &above, Some(tomb)).await,
-                (None, None) if absence_stands => self.announce_delete(id, &above, None).await,
+                (None, Some(tomb)) => self.announce_delete(id, &above, Some(tomb), began).await,
+                (None, None) if absence_stands => self.announce_delete(id, &above, None, began).await,
                 // Absent without a tombstone is R4's business.
                 (None, None) => return Err(Unsettled::LookAgain),
             };
@@ -325,33 +330,54 @@ impl Single {
         }
     }
 
-    /// Announces a put by a daemon. A record of the same row and version that stands already will do.
-    async fn announce(&self, id: &RowId, version: &Version) -> Result<(), Unsettled> {
+    /// Announces a put by a daemon that looked at `began`. A record of the same row and version that stands already will do, if it
+    /// came after that: who began earlier and did not come to an end may have announced it long ago, and it may end, by a
+    /// look that finds the old state, just before the write.
+    async fn announce(&self, id: &RowId, version: &Version, began: Instant) -> Result<Relayed, Unsettled> {
         let tables = self.store.holding(&id.table, &id.partition);
-        relay(tables.as_ref(), &change_of(id, version, false)).await?;
-        Ok(())
+        Ok(relay(tables.as_ref(), &change_of(id, version, false), tables.clock().at(began)).await?)
     }
 
-    /// The body of a delete's record with a key that is free, or `None` where this very change is announced already.
-    async fn free_record(&self, id: &RowId, version: &Version) -> Result<Option<RowBody>, StoreError> {
+    /// Takes an announcement back whose first and only write was refused: what it names never comes, and who looked for it
+    /// would find the same disagreement and announce it anew, without end.
+    async fn take_back(&self, id: &RowId, announced: Option<Relayed>) {
+        let Some(Relayed { key: row, .. }) = announced else { return };
+        let partition = Shard::of(&id.table, &id.partition).partition();
+        let operation = Operation::Delete { partition, row, condition: Condition::Present };
+        let tables = self.store.holding(&id.table, &id.partition);
+        if let Err(error) = tables.write(&SystemTable::Feed.name(), &operation).await {
+            tracing::debug!(row = %id, %error, "the announcement of a refused row stays until its window is over");
+        }
+    }
+
+    /// The body of a delete's record with a key that is free, or `None` where this very change was announced since `began`.
+    async fn free_record(&self, id: &RowId, version: &Version, began: Instant) -> Result<Option<RowBody>, StoreError> {
         let change = change_of(id, version, true);
         let tables = self.store.holding(&id.table, &id.partition);
         let shard: PartitionKey = Shard::of(&id.table, &id.partition).partition();
         for n in 0..ATTEMPTS {
             let body = encode_relayed_nth(&change, n);
-            match tables.get(&SystemTable::Feed.name(), &shard, body.row()).await? {
-                None => return Ok(Some(body)),
-                Some(taken) if decode_record(&taken).is_ok_and(|record| record.change == change) => return Ok(None),
-                Some(_) => {}
+            let Some(taken) = tables.get(&SystemTable::Feed.name(), &shard, body.row()).await? else {
+                return Ok(Some(body));
+            };
+            let since = tables.clock().at(began).unwrap_or(taken.timestamp);
+            if taken.timestamp >= since && decode_record(&taken).is_ok_and(|record| record.change == change) {
+                return Ok(None);
             }
         }
         Err(StoreError::new(ErrorKind::AlreadyExists, format!("{ATTEMPTS} other records stand at version {version}")))
     }
 
     /// Announces a delete and raises the tombstone, in one transaction.
-    async fn announce_delete(&self, id: &RowId, version: &Version, tomb: Option<&Tomb>) -> Result<(), Unsettled> {
+    async fn announce_delete(
+        &self,
+        id: &RowId,
+        version: &Version,
+        tomb: Option<&Tomb>,
+        began: Instant,
+    ) -> Result<(), Unsettled> {
         let mut operations = Vec::with_capacity(2);
-        operations.extend(self.free_record(id, version).await?.map(Operation::Insert));
+        operations.extend(self.free_record(id, version, began).await?.map(Operation::Insert));
         operations.extend(raise(&Tombstone { id: id.clone(), version: version.clone() }, tomb));
         if operations.is_empty() {
             return Ok(());

@@ -154,7 +154,7 @@ impl Survivor {
             Err(failure) => return Err(failure.error),
         }
         for change in changes {
-            relay(tables.as_ref(), change).await?;
+            relay(tables.as_ref(), change, None).await?;
         }
         Ok(())
     }

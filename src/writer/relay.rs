@@ -2,7 +2,7 @@
 
 use super::tombstones::{LookError, look_at_tombstones};
 use crate::feed::{Malformed, decode_record, encode_relayed_nth, encode_tombstone};
-use crate::model::{Change, RowKey, SystemTable, Tombstone, Version};
+use crate::model::{Change, RowKey, SystemTable, Time, Tombstone, Version};
 use crate::stores::{Condition, Operation, Remedy, StoreError, Tables};
 
 /// Where the announcement of one row stands.
@@ -19,12 +19,14 @@ const MOST_ALIKE: usize = 100;
 
 /// Announces *one* row with a version that was issued elsewhere (R6 and R10, and the queue form).
 ///
-/// A key that is taken by the record of this very row is as good as announced; one taken by another row's makes it take
-/// the next number. Nothing is tried again: after an unknown outcome, call it again.
+/// A key that is taken by the record of this very row is as good as announced, if that was inserted at `since` or later; an older
+/// one, and one of another row, makes it take the next number. For what is announced has to be done within half a settle window: a record
+/// that has stood for longer may end by a look that comes before the write. Nothing is tried again: after an unknown
+/// outcome, call it again.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn relay(tables: &dyn Tables, change: &Change) -> Result<Relayed, StoreError> {
+pub async fn relay(tables: &dyn Tables, change: &Change, since: Option<Time>) -> Result<Relayed, StoreError> {
     let feed = SystemTable::Feed.name();
     let (mut number, mut taken) = (0, None);
     for _ in 0..MOST_ALIKE {
@@ -38,7 +40,9 @@ pub async fn relay(tables: &dyn Tables, change: &Change) -> Result<Relayed, Stor
         let standing = tables.get(&feed, &shard, &key).await?;
         let same = |standing: &Change| standing.rows().eq(change.rows()) && standing.version == change.version;
         match standing.map(|row| decode_record(&row)) {
-            Some(Ok(record)) if same(&record.change) => return Ok(Relayed { key, already: true }),
+            Some(Ok(record)) if same(&record.change) && since.is_none_or(|since| record.inserted >= since) => {
+                return Ok(Relayed { key, already: true });
+            }
             Some(_) => number += 1,
             // Settled and deleted meanwhile, whosever it was: this key is free now.
             None => {}

@@ -185,8 +185,8 @@ async fn no_secret_is_in_the_logs_nor_on_the_endpoint_at_any_level() {
     let (known, refused) = (Azurite::shared().account(), Azurite::shared().account());
     // A key that Azurite does not know, a signature that it did not make, and a Redis that wants the password.
     let more = format!(
-        "[region.east]\nrole = \"replica\"\n[region.east.account.e1]\nconnection_string = \"${{EAST}}\"\n\
-         [region.south]\nrole = \"replica\"\n[region.south.account.s1]\ntable_endpoint = \"{}\"\ncredential = \"sas\"\n\
+        "[region.east]\nrole = \"writer\"\n[region.east.account.e1]\nconnection_string = \"${{EAST}}\"\n\
+         [region.south]\nrole = \"writer\"\n[region.south.account.s1]\ntable_endpoint = \"{}\"\ncredential = \"sas\"\n\
          sas = \"sv=2020-12-06&ss=t&srt=sco&sp=rwdlacu&se=2099-01-01T00:00:00Z&sig={SECRET}\"\n\
          [region.west.cache]\nurl = \"{}\"\n",
         refused.table_endpoint,

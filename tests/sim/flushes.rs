@@ -16,6 +16,7 @@ pub struct Flushes(Vec<Fate>);
 struct Fate {
     /// It was emptied since somebody asked last.
     fresh: bool,
+    emptied: bool,
     /// It was emptied while it held markers.
     marked: bool,
     /// It was emptied before it did, or nobody fills it: it may lack rows for good.
@@ -33,7 +34,7 @@ impl Flushes {
     pub fn flush(&mut self, world: &World, region: usize) {
         let (cache, fate) = (&world.places[region].cache, &mut self.0[region]);
         let marked = cache.snapshot().keys().filter(|key| is_marker(key)).count() == MARKERS;
-        fate.fresh = true;
+        (fate.fresh, fate.emptied) = (true, true);
         fate.marked |= marked;
         fate.lacks |= !world.shape.warms || !marked;
         cache.flush();
@@ -45,9 +46,9 @@ impl Flushes {
         taken.filter(|(_, fresh)| *fresh).map(|(region, _)| region)
     }
 
-    /// Whether a region's cache may lack what stands.
-    pub fn may_lack(&self, region: usize) -> bool {
-        self.0[region].lacks
+    /// Whether a region's cache may lack a row. Warming leaves out what stands there without a version: nobody would refresh it.
+    pub fn may_lack(&self, region: usize, is_versioned: bool) -> bool {
+        self.0[region].lacks || (self.0[region].emptied && !is_versioned)
     }
 
     /// Whoever watches a cache that was emptied says so.

@@ -194,7 +194,9 @@ fn caches_are_equal(world: &World, standing: &Standing, flushes: &Flushes) -> Re
         for (id, stood) in standing {
             let name = &place.name;
             let Some(cached) = held.remove(&keys.key(id)) else {
-                if flushes.may_lack(region) {
+                // A version that was made of its Timestamp is on the row everywhere but where it was written.
+                let own = format!("@{name}.00000000");
+                if flushes.may_lack(region, !stood.version.ends_with(&own)) {
                     continue;
                 }
                 return Err(Broken::new("every cache is current", Some(id), format!("the cache of {name} lacks it")));

@@ -3,7 +3,7 @@
 //!
 //! What was not sent is in the region's feed, or waits as a hint: nothing acknowledged is anywhere else. Of each row that they
 //! name with a version of this region it is asked whether the write took place, and whether any of the others has it or had
-//! it, by its row, its tombstone, or its applied log (the rule is [`is_unsent`]). Until that is done, whatever may be late waits:
+//! it when the role was taken, by its row, its tombstone, or its applied log (the rule is [`is_unsent`]). Until that is done, whatever may be late waits:
 //! else it would be sent by the time that it is counted. Every daemon of the region counts; the first that is done has the
 //! word, and by that word the others begin.
 
@@ -22,7 +22,7 @@ use super::roles::read_beside;
 use super::tombstones::Tombstones;
 use crate::feed::{Shard, arrival_of, arrivals, decode_hint, decode_record, record_prefix};
 use crate::model::{ClosedList, PartitionKey, Region, Row, RowId, RowKey, SystemTable, Time, Version};
-use crate::resolve::{Finding, is_unsent};
+use crate::resolve::is_unsent;
 use crate::runtime::Runtime;
 use crate::stores::{Condition, ErrorKind, Operation, Page, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::Event;
@@ -55,6 +55,8 @@ pub(super) struct Residual {
 
 /// The rows of the trails that tell of a failover from this region.
 type Losses = BTreeMap<Mark, Loss>;
+/// When each version of a row came in somewhere, by its [`arrival_of`].
+type Arrived = BTreeMap<(RowId, String), Time>;
 
 /// A failover that took this region's role, as the trails of all regions tell of it.
 #[derive(Debug)]
@@ -115,12 +117,11 @@ impl Residual {
         let (mut losses, all_asked) = self.losses().await?;
         let counts = losses.values().any(|loss| loss.unsent.is_none()) && !self.gate.is_open(mark);
         if counts {
-            let found = self.count().await?;
-            if !found.1.is_empty() && !late {
-                return Err(StoreError::new(ErrorKind::Unreachable, "regions that may have it do not answer"));
-            }
             for (mark, loss) in losses.iter_mut().filter(|(_, loss)| loss.unsent.is_none()) {
-                let (rows, unasked) = found.clone();
+                let (rows, unasked) = self.count(loss.moved.at).await?;
+                if !unasked.is_empty() && !late {
+                    return Err(StoreError::new(ErrorKind::Unreachable, "regions that may have it do not answer"));
+                }
                 let unsent = Unsent::new(rows, loss.moved.at, unasked, self.runtime.now());
                 loss.unsent = Some(self.settle(mark, loss, unsent).await?);
             }
@@ -164,12 +165,18 @@ impl Residual {
     async fn settle(&self, mark: &Mark, loss: &Loss, unsent: Unsent) -> Result<Unsent, StoreError> {
         let (table, partition) = (SystemTable::Control.name(), PartitionKey::from(RolesRow::PARTITION));
         let home = self.local.home();
-        let there = home.get(&table, &partition, &RolesRow::trail_key(mark)).await?;
-        let Some(row) = there else {
-            // The roles came here without their trail: it is written first.
+        let key = RolesRow::trail_key(mark);
+        let mut there = home.get(&table, &partition, &key).await?;
+        if there.is_none() {
+            // The roles came here without their trail: it is written first, if nobody else has done so by now.
             let row = Operation::Insert(RolesRow::still(loss.moved.clone()).encode_trail());
-            home.write(&table, &row).await?;
-            return Err(StoreError::new(ErrorKind::Precondition, "the trail was just written"));
+            match home.write(&table, &row).await {
+                Err(error) if error.kind != ErrorKind::AlreadyExists => return Err(error),
+                _ => there = home.get(&table, &partition, &key).await?,
+            }
+        }
+        let Some(row) = there else {
+            return Err(StoreError::new(ErrorKind::NotFound, "the trail is gone again"));
         };
         if let Some(unsent) = Unsent::decode(&row.body) {
             return Ok(unsent);
@@ -195,8 +202,8 @@ impl Residual {
         done
     }
 
-    /// The rows that were not sent, each with the time of its version, and the regions that could not be asked.
-    async fn count(&self) -> Result<(Vec<(RowId, Time)>, Vec<Region>), StoreError> {
+    /// The rows that were not sent by `lost`, each with the time of its version, and the regions that could not be asked.
+    async fn count(&self, lost: Time) -> Result<(Vec<(RowId, Time)>, Vec<Region>), StoreError> {
         let open: Vec<(RowId, Open)> = self.open().await?.into_iter().collect();
         let Some(oldest) = open.iter().map(|(_, open)| open.version.time()).min() else {
             return Ok(Default::default());
@@ -213,15 +220,15 @@ impl Residual {
         for chunk in open.chunks(LOOK_ROWS) {
             let ids: Vec<&RowId> = chunk.iter().map(|(id, _)| id).collect();
             let found = look(&self.local, &here, &ids).await?;
-            let mut there: Vec<Vec<Finding>> = vec![Vec::new(); chunk.len()];
-            for (store, tombstones, _) in &asked {
+            let mut there = vec![Vec::new(); chunk.len()];
+            for (store, tombstones, arrived) in &asked {
                 let findings = look(store, tombstones, &ids).await?;
-                there.iter_mut().zip(findings).for_each(|(all, finding)| all.push(finding));
+                for ((all, finding), (id, open)) in there.iter_mut().zip(findings).zip(chunk) {
+                    all.push((finding, arrived.get(&(id.clone(), arrival_of(&open.version))).copied()));
+                }
             }
             for (((id, open), found), there) in chunk.iter().zip(&found).zip(&there) {
-                let arrival = (id.clone(), arrival_of(&open.version));
-                let told = asked.iter().any(|(_, _, arrived)| arrived.contains(&arrival));
-                if is_unsent(&open.version, open.delete, found, there, told) {
+                if is_unsent(&open.version, open.delete, found, there, lost) {
                     rows.push((id.clone(), open.version.time()));
                 }
             }
@@ -257,13 +264,19 @@ impl Residual {
         Ok(all)
     }
 
-    /// What a region's applied log tells of what came in from here.
-    async fn arrived(&self, store: &RegionStore, oldest: Time) -> Result<BTreeSet<(RowId, String)>, StoreError> {
+    /// What a region's applied log tells of what came in from here, and when it first did by the clock of that storage.
+    async fn arrived(&self, store: &RegionStore, oldest: Time) -> Result<Arrived, StoreError> {
         let from = Some(RowKey::new((oldest - MARGIN).to_string()));
         let partition = PartitionKey::from(self.local.region().as_str());
         let query = Query::new(Scope::Partition { partition, from, through: None });
         let log = rows(store.home().as_ref(), &SystemTable::Applied, query).await?;
-        Ok(log.iter().flat_map(|row| arrivals(&row.body)).collect())
+        let mut arrived = Arrived::new();
+        for row in &log {
+            for arrival in arrivals(&row.body) {
+                arrived.entry(arrival).and_modify(|first| *first = row.timestamp.min(*first)).or_insert(row.timestamp);
+            }
+        }
+        Ok(arrived)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering::{Equal, Greater, Less};
 
 use super::{Finding, Meaning, Standing, meaning};
-use crate::model::Version;
+use crate::model::{Time, Version};
 
 /// What a version that was issued where nobody may write is to the current writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,20 +26,29 @@ pub fn lateness(found: &Version, stands: &Standing) -> Lateness {
 }
 
 /// Whether a change that its region announced, and that is open there or waits as a hint, was carried out and reached none of the
-/// other regions: so what the region had not sent. `here` is what stands in its region now, `there` what stands in each of the
-/// others; `told` says that the applied log of one of them tells of it.
+/// other regions by `lost`, when the region lost its role: so what it had not sent. `here` is what stands in its region now, `there`
+/// what stands in each of the others, and when the applied log of that one tells that the change came in.
 ///
 /// What was never carried out was not lost. What stands in another region, or did before it was overwritten, was sent, even if
-/// the announcement has not ended.
-pub fn is_unsent(announced: &Version, delete: bool, here: &Finding, there: &[Finding], told: bool) -> bool {
-    let carried_out = meaning(announced, delete, here) != Meaning::NotYet;
-    carried_out && !told && there.iter().all(|finding| finding.version() != Some(announced))
+/// the announcement has not ended; unless it came there only later, because another region met it here and took it over.
+pub fn is_unsent(
+    announced: &Version,
+    delete: bool,
+    here: &Finding,
+    there: &[(Finding, Option<Time>)],
+    lost: Time,
+) -> bool {
+    let reached = |(finding, came): &(Finding, Option<Time>)| match came {
+        Some(came) => *came <= lost,
+        None => finding.version() == Some(announced),
+    };
+    meaning(announced, delete, here) != Meaning::NotYet && !there.iter().any(reached)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Region, Time, WriterId};
+    use crate::model::{Region, WriterId};
     use crate::resolve::{Verdict, deliver_delete, deliver_row};
     use proptest::prelude::*;
 
@@ -71,12 +80,17 @@ mod tests {
     #[test]
     fn unsent_is_what_was_carried_out_and_never_came_to_another_region() {
         let row = |tick| Finding::Deleted(of("west", tick));
-        let unsent = |here, there: &[Finding], told| is_unsent(&of("west", 5), true, &here, there, told);
-        assert!(unsent(row(5), &[row(4), Finding::Nothing], false));
-        assert!(unsent(row(7), &[row(7)], false), "overwritten by what the others have");
-        assert!(!unsent(row(5), &[row(4), row(5)], false), "one of them has it");
-        assert!(!unsent(row(7), &[row(7)], true), "one of them had it");
-        assert!(!is_unsent(&of("west", 5), false, &row(4), &[], false), "it was announced and never written");
+        let (before, after) = (Some(Time::from_ticks(90)), Some(Time::from_ticks(101)));
+        let unsent = |here, there: &[(Finding, Option<Time>)]| {
+            is_unsent(&of("west", 5), true, &here, there, Time::from_ticks(100))
+        };
+        assert!(unsent(row(5), &[(row(4), None), (Finding::Nothing, None)]));
+        assert!(unsent(row(7), &[(row(7), None)]), "overwritten by what the others have");
+        assert!(!unsent(row(5), &[(row(4), None), (row(5), None)]), "one of them has it");
+        assert!(!unsent(row(7), &[(row(7), before)]), "one of them had it");
+        assert!(unsent(row(5), &[(row(5), after)]), "it was taken over when the region was back");
+        assert!(!unsent(row(5), &[(row(5), after), (row(5), before)]), "one got it from the other");
+        assert!(!is_unsent(&of("west", 5), false, &row(4), &[], Time::EPOCH), "it was announced and never written");
     }
 
     proptest! {

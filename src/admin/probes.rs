@@ -14,8 +14,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
+use crate::model::ClosedList;
 use crate::replicator::{Roles, Snapshot};
+use crate::telemetry::Event;
 use crate::topology::{Reading, WriteHealth};
 
 /// How long a part of the line may be silent before the daemon counts as stuck. Each reports several times a second,
@@ -27,6 +30,8 @@ const UNREAD_AFTER: Duration = Duration::from_secs(60);
 
 /// How often answers are prepared.
 const PREPARED_EVERY: Duration = Duration::from_millis(250);
+/// How often before the daemon is ready for the first time: somebody waits for that.
+const SOON: Duration = Duration::from_millis(50);
 
 /// From then on a prepared answer is too old to be given.
 const TOO_OLD: Duration = Duration::from_secs(10);
@@ -143,17 +148,23 @@ impl Probes {
         self.prepared.store(self.elapsed(), Relaxed);
     }
 
-    /// Prepares answers until it is stopped.
+    /// Prepares answers until it is stopped, and says once that `/readyz` answers 200: whoever reads that line and asks finds it so.
     ///
     /// # Errors
     /// None.
     pub async fn keep(self: Arc<Self>, seen: Seen, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
+        let mut was_ready = false;
         loop {
             self.prepare(&(seen.snapshot)(), seen.roles.writing(Instant::now()));
+            if !was_ready && self.answer(&self.ready) == Answer::Ok {
+                was_ready = true;
+                info!(event = Event::DaemonReady.as_str(), "every shard of the feed is tailed");
+            }
+            let every = if was_ready { PREPARED_EVERY } else { SOON };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(PREPARED_EVERY) => {}
+                () = tokio::time::sleep(every) => {}
             }
         }
     }

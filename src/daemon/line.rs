@@ -28,7 +28,6 @@ pub fn start_line(tasks: &mut Tasks, setup: Setup, runtime: &Runtime) -> Arc<Sta
     if let Some(warming) = warming {
         tasks.spawn(TaskKind::Warmer, keep_warm(warming, board.clone(), stop.clone()));
     }
-    tasks.spawn(TaskKind::Readiness, until_ready(board.clone(), stop.clone()));
     tasks.spawn(TaskKind::Tables, prepare(destinations, runtime.clone(), stop.clone()));
     tasks.spawn_with(TaskKind::Replicator, replicator.roll(), replicate(replicator, local, runtime.clone(), stop));
     board
@@ -147,18 +146,4 @@ async fn keep_warm(
             () = turn => {}
         }
     }
-}
-
-/// Says once that the line is whole.
-async fn until_ready(board: Arc<StatusBoard>, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
-    const EVERY: Duration = Duration::from_millis(100);
-    while !board.snapshot().ready {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(EVERY) => {}
-        }
-    }
-    info!(event = Event::DaemonReady.as_str(), "every shard of the feed is tailed");
-    Ok(())
 }

@@ -18,7 +18,6 @@ closed_list! {
     /// What a task is for.
     pub enum TaskKind {
         Signals = "signals", "waits for SIGTERM and SIGINT", "none";
-        Readiness = "readiness", "says once that the line is whole", "none";
         Tables = "tables", "creates the system tables that other regions lack", "none";
         Replicator = "replicator", "the line: tails the feed, delivers, settles", "read the error in the line";
         Warmer = "warmer", "fills the region's cache once it was emptied", "none; what it fails with is a line of its own";
@@ -42,7 +41,7 @@ impl TaskKind {
     pub fn death(self) -> Death {
         match self {
             Self::Replicator | Self::Warmer | Self::Probes | Self::Health | Self::Admin => Death::EndsDaemon,
-            Self::Signals | Self::Readiness | Self::Tables => Death::MayFinish,
+            Self::Signals | Self::Tables => Death::MayFinish,
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Publishes until it is stopped.
     pub async fn run(self, stop: CancellationToken) {
-        let mut published: Option<Instant> = None;
+        let (mut published, mut known) = (None::<Instant>, 0);
         let mut publication: Option<BoxFuture<'_, ()>> = None;
         loop {
             let links = self.links();
@@ -52,11 +52,14 @@ impl Publisher {
             self.tell_of_throttling();
             self.tell_of_cache();
             let now = self.runtime.instant();
-            // Whoever waits for a planned failover waits for what is published.
+            // Whoever waits for a planned failover waits for what is published; and the first Last Sync Time of a link is
+            // all that a failover knows of it if the region is lost at once.
             let moving = self.board.roles().obeyed().moving.is_some();
-            let every = if moving { REFRESH_EVERY.min(self.publish_every) } else { self.publish_every };
+            let synced = links.iter().filter(|link| link.last_sync.is_some()).count();
+            let every =
+                if moving || synced > known { REFRESH_EVERY.min(self.publish_every) } else { self.publish_every };
             if published.is_none_or(|last| now >= last + every) && publication.is_none() {
-                published = Some(now);
+                (published, known) = (Some(now), synced);
                 publication = Some(self.publish(links, self.duty.is_first()).boxed());
             }
             let next = now + REFRESH_EVERY.min(self.publish_every);

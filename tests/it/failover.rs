@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tablerelay::model::{RowBody, SystemTable, TableName};
-use tablerelay::replicator::create_missing;
+use tablerelay::replicator::{create_missing, read_links};
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::{Query, RegionStore, Scope};
 use tablerelay::writer::{Writer, WriterOptions};
@@ -219,6 +219,11 @@ async fn a_forced_failover_serves_within_five_seconds_with_the_writer_gone() {
     tokio::join!(some, world.write(&stop));
     // So that what is at risk is told by what was published, and is nothing.
     world.all_are_equal().await;
+    eventually("what the links of west have come to is published elsewhere", || async {
+        let told = read_links(&world.sites[NORTH].store).await.unwrap_or_default();
+        told.iter().any(|link| link.source.as_str() == "west" && link.last_sync.is_some())
+    })
+    .await;
     let refused = world.command(&["failover", "--force", "--to", "north"]).await;
     assert_eq!((refused.code, refused.err.contains("--yes")), (Some(1), true), "{refused:?}");
     assert!(

@@ -297,7 +297,7 @@ impl Default for ReplicationSettings {
             settle_window: Duration::from_secs(60),
             max_clock_skew: Duration::from_secs(60),
             poll_busy: Duration::from_millis(20),
-            poll_idle: Duration::from_millis(1_200),
+            poll_idle: Duration::from_millis(1_400),
             max_open_records: 16_384,
             requests_in_flight: 64,
             batch_rows: 500,

@@ -63,7 +63,7 @@ fn a_small_file_has_every_default() {
     settle_window = "1m"
     max_clock_skew = "1m"
     poll_busy = "20ms"
-    poll_idle = "1200ms"
+    poll_idle = "1400ms"
     max_open_records = 16384
     requests_in_flight = 64
     batch_rows = 500

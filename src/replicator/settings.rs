@@ -66,7 +66,7 @@ impl Default for Settings {
             max_clock_skew: Duration::from_secs(60),
             poll_busy: Duration::from_millis(20),
             poll_active: Duration::from_millis(60),
-            poll_idle: Duration::from_millis(1_200),
+            poll_idle: Duration::from_millis(1_400),
             look_first_retry: Duration::from_millis(15),
             look_last_retry: Duration::from_secs(2),
             max_open_records: 16_384,

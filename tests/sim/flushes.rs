@@ -1,5 +1,7 @@
 //! Caches that were emptied: which may lack rows at the end, and which somebody must have told of.
 
+use tablerelay::model::{Row, SystemTable};
+
 use crate::daemons::Fleet;
 use crate::oracle::Broken;
 use crate::world::World;
@@ -34,6 +36,9 @@ impl Flushes {
     pub fn flush(&mut self, world: &World, region: usize) {
         let (cache, fate) = (&world.places[region].cache, &mut self.0[region]);
         let marked = cache.snapshot().keys().filter(|key| is_marker(key)).count() == MARKERS;
+        // One that was cut off while its first markers were written may not know of them.
+        let known = |row: &Row| row.body.partition().as_str() == "cache" && row.body.string("Marked").is_some();
+        let marked = marked && world.system(region, SystemTable::Control).iter().any(known);
         (fate.fresh, fate.emptied) = (true, true);
         fate.marked |= marked;
         fate.lacks |= !world.shape.warms || !marked;

@@ -78,6 +78,8 @@ closed_list! {
         LateTakenOver = "late-taken-over", "a late write that is found where something is brought to is taken over", "late writes";
         LateNotNamed = "late-not-named", "a late write that is not delivered is named nowhere", "late writes";
         LateNotOverruled = "late-not-overruled", "the writer's row is not lifted above a late write", "late writes";
+        RoleReadOnce = "role-read-once", "the roles of a region are read at the start and never again", "roles";
+        EarlyServing = "early-serving", "a region that comes back lets applications write before it has asked the others", "roles";
         SurvivorsUnequal = "survivors-unequal", "what some regions got of a lost one and others did not stays so", "survivors";
         ResidualLost = "residual-lost", "what a region had not sent when it lost its role counts as superseded", "late writes";
     }

@@ -9,6 +9,7 @@ use tablerelay::model::{PartitionKey, Region, Row, RowBody, RowId, RowKey, Table
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::memory::Effect;
 use tablerelay::stores::{Condition, Operation};
+use tablerelay::topology::{Mark, RolesRow};
 use tokio::time::Instant;
 
 use crate::kinds::{Counts, Kind};
@@ -56,6 +57,14 @@ impl Event {
     }
 }
 
+/// A region's copy of the roles was written.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    pub at: Duration,
+    pub region: usize,
+    pub row: RolesRow,
+}
+
 /// Something that happened to no single row.
 #[derive(Debug, Clone)]
 pub struct Note {
@@ -82,6 +91,12 @@ pub struct Book {
     /// What applied logs were told, where and when.
     pub tells: Vec<(usize, Duration, RowBody)>,
     pub counts: Counts,
+    /// Every change of a region's copy of the roles.
+    pub copies: Vec<Copy>,
+    /// Planned failovers, and when the last daemon of the old writer had heard that it takes no more writes.
+    pub planned: Vec<(Mark, Duration)>,
+    /// Where late writes go to the journal: how long after a failover was written somewhere one may still come there.
+    pub journals: Option<Duration>,
     hash: u64,
     pub effects: u64,
     /// How far ahead of the account's clock a version may stand that a daemon writes.
@@ -166,6 +181,10 @@ impl Chronicle {
                 let told = effect.after.ok().flatten().map(|row| row.body.clone());
                 book.tells.extend(told.map(|body| (region, at, body)));
             }
+            "RelayControl" if *effect.operation.row() == RolesRow::current() => {
+                let row = effect.after.ok().flatten().and_then(|row| RolesRow::decode(&row.body).ok());
+                book.copies.extend(row.map(|row| Copy { at, region, row }));
+            }
             table if table.starts_with("Relay") => {}
             _ => book.row(region, name, effect, event),
         }
@@ -210,6 +229,9 @@ impl Book {
         let event = event(touch);
         self.check_row(&id, name, effect, &event);
         if let Touch::Put(stood) = &event.touch {
+            self.check_late(&id, &event, &stood.version);
+        }
+        if let Touch::Put(stood) = &event.touch {
             self.raise_highest(region, &id, &stood.version);
             self.contents.entry((id.clone(), stood.version.clone())).or_default().insert(stood.content.clone());
         }
@@ -232,6 +254,7 @@ impl Book {
             let id = id(&text("Row"));
             let event = event(Touch::Tombstone(version.clone()));
             self.check_tombstone(&id, &event, gone);
+            self.check_late(&id, &event, &version);
             self.raise_highest(event.region, &id, &version);
             self.tombs.insert((event.region, id.clone()), version);
             return self.rows.entry(id).or_default().push(event);

@@ -14,6 +14,7 @@ use tablerelay::writer::{WriteError, Writer, WriterOptions};
 use tokio::task::JoinSet;
 
 use crate::chronicle::Chronicle;
+use crate::daemons::Fleet;
 use crate::dice::Dice;
 use crate::kinds::Kind;
 use crate::shape::Focus;
@@ -92,7 +93,8 @@ enum Deed {
 impl Crowd {
     pub fn new(world: &World) -> Self {
         let mut authors = Vec::new();
-        for region in (0..world.places.len()).filter(|region| world.shape.writes(*region)) {
+        let anywhere = world.shape.focus == Focus::Failover;
+        for region in (0..world.places.len()).filter(|region| anywhere || world.shape.writes(*region)) {
             let whole = world.dice.skew(world.shape.regions_skew);
             for number in 0..2 {
                 let own = match world.shape.focus.is_told_in_tales() {
@@ -131,11 +133,11 @@ impl Crowd {
     }
 
     /// Somebody begins something, or a few begin a tale.
-    pub fn act(&mut self, world: &World) {
+    pub fn act(&mut self, world: &World, fleet: &Fleet) {
         if world.shape.focus.is_told_in_tales() {
             return self.tell_a_tale(world);
         }
-        let author = self.authors[self.dice.below(self.authors.len())].clone();
+        let Some(author) = self.author(world, fleet) else { return };
         let (id, deed) = (world.some_row(), self.deed(world));
         let work = self.work(&author);
         // Who tells by queue and crashes before it has told is not promised anything.
@@ -155,6 +157,18 @@ impl Crowd {
             }
         });
         while self.at_work.try_join_next().is_some() {}
+    }
+
+    /// Where roles move, applications write where `/health/write` answers 200; but some go on wherever they are.
+    fn author(&self, world: &World, fleet: &Fleet) -> Option<Arc<Author>> {
+        let any = self.authors[self.dice.below(self.authors.len())].clone();
+        if world.shape.focus != Focus::Failover || self.dice.chance(250) {
+            return Some(any);
+        }
+        let serving = fleet.serving();
+        let region = *serving.get(self.dice.below(serving.len()))?;
+        let there: Vec<_> = self.authors.iter().filter(|author| author.region == region).collect();
+        there.get(self.dice.below(there.len())).map(|author| (*author).clone())
     }
 
     fn work(&self, author: &Arc<Author>) -> Work {

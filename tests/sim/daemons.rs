@@ -7,11 +7,13 @@ use tablerelay::cache::KeyTemplate;
 use tablerelay::daemon::{DaemonError, SHUTDOWN_DEADLINE, Tasks, start_line};
 use tablerelay::replicator::{CacheSetup, Setup, StatusBoard};
 use tablerelay::runtime::Runtime;
-use tablerelay::topology::TableFilter;
+use tablerelay::topology::{TableFilter, WriteHealth};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::oracle::{Probed, is_not_early};
+use crate::shape::Focus;
 use crate::world::World;
 
 /// Most rows a second that a daemon puts into a cache that was emptied.
@@ -24,6 +26,13 @@ pub struct Daemon {
     pub clock: Runtime,
     stop: CancellationToken,
     ending: JoinHandle<Result<(), DaemonError>>,
+}
+
+impl Daemon {
+    /// Whether its `/health/write` answers 200.
+    pub fn serves(&self) -> bool {
+        self.board.roles().writing(Instant::now()) == WriteHealth::Serving
+    }
 }
 
 /// A daemon that was asked to end.
@@ -64,6 +73,13 @@ impl Fleet {
         let stop = tasks.stop().clone();
         let board = start_line(&mut tasks, setup, &clock);
         world.chronicle.note(&format!("{who} starts"));
+        if world.shape.focus == Focus::Failover {
+            let (name, sky, chronicle) =
+                (world.places[region].name.clone(), world.sky.clone(), world.chronicle.clone());
+            let probed = Probed { who: who.clone(), region, name, sky, chronicle };
+            #[expect(clippy::disallowed_methods, reason = "it ends by itself within seconds")]
+            tokio::spawn(is_not_early(probed, board.roles().clone()));
+        }
         #[expect(clippy::disallowed_methods, reason = "the world is the supervisor of its daemons")]
         let ending = tokio::spawn(tasks.supervise(SHUTDOWN_DEADLINE));
         self.daemons.push(Daemon { region, who, board, clock, stop, ending });
@@ -82,6 +98,22 @@ impl Fleet {
         daemon.stop.cancel();
         self.stopping.push((daemon.who, daemon.ending));
         daemon.region
+    }
+
+    /// All of a region die.
+    pub fn kill_all(&mut self, region: usize) {
+        while let Some(at) = self.daemons.iter().position(|daemon| daemon.region == region) {
+            self.kill(at);
+        }
+    }
+
+    /// The regions whose `/health/write` answers 200, by one of their daemons at least.
+    pub fn serving(&self) -> Vec<usize> {
+        let mut serving: Vec<usize> =
+            self.daemons.iter().filter(|daemon| daemon.serves()).map(|daemon| daemon.region).collect();
+        serving.sort_unstable();
+        serving.dedup();
+        serving
     }
 
     pub fn of(&self, region: usize) -> usize {

@@ -11,7 +11,8 @@ use crate::crowd::Crowd;
 use crate::daemons::Fleet;
 use crate::flushes::Flushes;
 use crate::kinds::{Counts, Kind};
-use crate::oracle::{Broken, Watch, end, shards_are_shared};
+use crate::moves::Moves;
+use crate::oracle::{Broken, Watch, are_settled, end, late_writes, shards_are_shared};
 use crate::troubles;
 use crate::world::World;
 
@@ -76,10 +77,11 @@ async fn live(seed: u64) -> Ended {
     let mut crowd = Crowd::new(&world);
     let mut flushes = Flushes::new(&world);
     let mut watch = Watch::default();
-    let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushes, &mut watch).await.err();
+    let mut moves = Moves::default();
+    let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushes, &mut moves, &mut watch).await.err();
     let mut converged = Duration::ZERO;
     if broken.is_none() {
-        match peace(&world, &mut fleet, &mut crowd, &flushes, &mut watch).await {
+        match peace(&world, &mut fleet, &mut crowd, &flushes, &mut moves, &mut watch).await {
             Ok(took) => converged = took,
             Err(why) => broken = Some(why),
         }
@@ -89,6 +91,9 @@ async fn live(seed: u64) -> Ended {
     }
     if broken.is_none() {
         broken = flushes.are_told(&world, &fleet).err();
+    }
+    if broken.is_none() {
+        broken = are_settled(&world, &fleet).err();
     }
     let lasted = world.chronicle.elapsed();
     let mut book = world.chronicle.book();
@@ -104,21 +109,23 @@ async fn trouble(
     fleet: &mut Fleet,
     crowd: &mut Crowd,
     flushes: &mut Flushes,
+    moves: &mut Moves,
     watch: &mut Watch,
 ) -> Result<(), Broken> {
     for step in 0..world.shape.steps {
         if step == world.shape.steps / 2 {
             troubles::cache_goes_down(world);
         }
-        crowd.act(world);
+        crowd.act(world, fleet);
         crowd.drift();
         if world.dice.chance(world.shape.trouble) {
-            troubles::brew(world, fleet, crowd, flushes);
+            troubles::brew(world, fleet, crowd, flushes, moves);
             flushes.fresh().for_each(|region| watch.flushed(region));
         }
         let pause = if world.dice.chance(30) { world.shape.window * 2 } else { world.shape.pause };
         tokio::time::sleep(world.dice.time(pause)).await;
         watch.step(world, fleet)?;
+        moves.step(world, fleet, watch).await?;
     }
     Ok(())
 }
@@ -129,10 +136,12 @@ async fn peace(
     fleet: &mut Fleet,
     crowd: &mut Crowd,
     flushes: &Flushes,
+    moves: &mut Moves,
     watch: &mut Watch,
 ) -> Result<Duration, Broken> {
     world.sky.clear();
     world.chronicle.note("the faults stop");
+    moves.finish(world, fleet).await;
     crowd.finish(world).await;
     // Who stalls comes back by itself, and what it does then belongs to the faults.
     if let Some(until) = fleet.stalled_until.take() {
@@ -154,7 +163,8 @@ async fn peace(
         quiet = if left.is_empty() && waiting.is_empty() { quiet + 1 } else { 0 };
         let took = since.elapsed();
         let caches = || end::caches_are_current(world, flushes) && flushes.are_told(world, fleet).is_ok();
-        if quiet >= QUIET && shared && (caches() || took > patience(world)) {
+        let told = || caches() && are_settled(world, fleet).is_ok();
+        if quiet >= QUIET && shared && (told() || took > patience(world)) {
             return Ok(took);
         }
         if took > patience(world) {
@@ -222,7 +232,8 @@ fn note_disagreements(book: &mut crate::chronicle::Book) {
             own += versions.windows(2).filter(|pair| pair[0] > pair[1]).count() as u64;
         }
     }
-    for (kind, count) in [(Kind::OwnDisagreement, own), (Kind::Contention, contended)] {
+    let late = late_writes(book);
+    for (kind, count) in [(Kind::OwnDisagreement, own), (Kind::Contention, contended), (Kind::LateWrite, late)] {
         if count > 0 {
             *book.counts.entry(kind).or_default() += count;
         }

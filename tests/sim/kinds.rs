@@ -45,6 +45,13 @@ kinds! {
     CutBothWays = "link cut both ways";
     RegionDown = "region down";
     StoreFrozen = "store frozen";
+    RegionLost = "region lost with its daemons";
+    // Roles.
+    PlannedFailover = "planned failover";
+    FailoverCutOff = "planned failover whose command was cut off";
+    ForcedFailover = "forced failover";
+    RolesUnread = "roles that cannot be read";
+    LateWrite = "write in a region that is no writer";
     // Daemons.
     DaemonKilled = "daemon killed and restarted";
     DaemonStopped = "daemon asked to end and restarted";

@@ -13,6 +13,7 @@ mod dice;
 mod flushes;
 mod history;
 mod kinds;
+mod moves;
 mod mutants;
 mod oracle;
 mod shape;

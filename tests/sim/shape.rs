@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tablerelay::topology::LateWrites;
+
 use crate::dice::Dice;
 use crate::kinds::Kind;
 
@@ -41,10 +43,12 @@ pub enum Focus {
     Refused,
     /// One account refuses everything for minutes, which must not make anybody ask more.
     Storm,
+    /// Roles move, in all topologies; regions are lost and come back, and applications go on in regions that are no writers.
+    Failover,
 }
 
 impl Focus {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Wide,
         Self::Duel,
         Self::Refusal,
@@ -56,6 +60,7 @@ impl Focus {
         Self::Crossing,
         Self::Refused,
         Self::Storm,
+        Self::Failover,
     ];
 
     /// The focus of this name, in lower case.
@@ -121,6 +126,8 @@ pub struct Shape {
     pub cached: bool,
     /// Whether daemons fill a cache that was emptied.
     pub warms: bool,
+    /// What becomes of what is written in a region that is no writer.
+    pub late_writes: LateWrites,
     /// How far behind a region may be and still let readers in, where that is asked.
     pub limit: Option<Duration>,
 }
@@ -128,7 +135,13 @@ pub struct Shape {
 impl Shape {
     /// The shape of a seed's history; `dice` are those of the history.
     pub fn of(seed: u64, dice: &Dice) -> Self {
-        Self::draw(dice).or_storm(seed).or_outage(seed).or_tales(seed).or_without_a_cache(seed).or_bounded(seed)
+        Self::draw(dice)
+            .or_storm(seed)
+            .or_outage(seed)
+            .or_tales(seed)
+            .or_without_a_cache(seed)
+            .or_bounded(seed)
+            .or_failover(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -172,6 +185,7 @@ impl Shape {
             cache_down: None,
             cached: true,
             warms: dice.chance(500),
+            late_writes: LateWrites::Merge,
             limit: None,
         };
         match dice.below(10) {
@@ -391,6 +405,60 @@ impl Shape {
         Self { limit: Some(Duration::from_secs(8 + dice.below(12) as u64)), ..self }
     }
 
+    /// One history in twelve is about roles instead, drawn from dice of its own.
+    fn or_failover(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x6661_696c_6f76);
+        if !dice.chance(85) {
+            return self;
+        }
+        let trouble = [
+            Kind::RegionDown,
+            Kind::CutBothWays,
+            Kind::CutOneWay,
+            Kind::DaemonKilled,
+            Kind::SlowRequest,
+            Kind::ReplyLost,
+        ];
+        let most = dice.pick(&[0, 200, 600]);
+        let mut kinds = vec![
+            Kind::PlannedFailover,
+            Kind::PlannedFailover,
+            Kind::FailoverCutOff,
+            Kind::ForcedFailover,
+            Kind::RegionLost,
+            Kind::RegionLost,
+            Kind::RolesUnread,
+        ];
+        kinds.extend(trouble.into_iter().filter(|_| dice.chance(most)));
+        Self {
+            focus: Focus::Failover,
+            topology: dice.pick(&[Topology::ActivePassive, Topology::ActiveActive, Topology::MultiActive]),
+            accounts: vec![1; dice.pick(&[2, 3, 3, 3, 4])],
+            pairs: dice.pick(&[0, 500]),
+            lease: Duration::from_secs(2),
+            window: Duration::from_secs(4),
+            writers_skew: Duration::from_millis(dice.pick(&[0, 50, 500])),
+            regions_skew: Duration::from_millis(dice.pick(&[0, 300])),
+            steps: 60,
+            pause: Duration::from_millis(dice.pick(&[300, 1_000])),
+            partitions: 1 + dice.below(3),
+            rows: 1 + dice.below(5),
+            trouble: 120,
+            kinds,
+            queue: false,
+            unversioned: false,
+            future: false,
+            deletes: dice.below(3),
+            max_open_records: 16_384,
+            backoff: Duration::from_secs(2),
+            park_after: Duration::from_millis(dice.pick(&[1_000, 2_000])),
+            cache_down: None,
+            late_writes: dice.pick(&[LateWrites::Merge, LateWrites::Journal, LateWrites::Journal]),
+            limit: None,
+            ..self
+        }
+    }
+
     /// How long trouble of a place lasts at most, which is `usual` but for outages.
     pub fn lasting(&self, usual: Duration) -> Duration {
         if self.focus == Focus::Outage { Duration::from_secs(100) } else { usual }
@@ -400,7 +468,7 @@ impl Shape {
         self.accounts.len()
     }
 
-    /// Whether applications write in this region.
+    /// Whether applications write in this region at first.
     pub fn writes(&self, region: usize) -> bool {
         self.topology == Topology::MultiActive || region == 0
     }

@@ -42,12 +42,18 @@ pub struct Storm {
 impl Storm {
     /// Nothing gets through.
     fn cuts(&self) -> bool {
-        self.per_mille == 1_000 && matches!(self.kind, Kind::CutOneWay | Kind::CutBothWays | Kind::RegionDown)
+        self.per_mille == 1_000
+            && matches!(self.kind, Kind::CutOneWay | Kind::CutBothWays | Kind::RegionDown | Kind::RegionLost)
     }
 
     fn hits(&self, line: &Line, request: &Request<'_>) -> bool {
-        // Only what keeps the lease is hit: its row is not written.
-        (self.kind != Kind::LeaseStuck || is_lease(request)) && self.falls_on(line)
+        let concerned = match self.kind {
+            // Only what keeps the lease is hit: its row is not written.
+            Kind::LeaseStuck => is_lease(request),
+            Kind::RolesUnread => is_reading_of_roles(request),
+            _ => true,
+        };
+        concerned && self.falls_on(line)
     }
 
     fn falls_on(&self, line: &Line) -> bool {
@@ -69,6 +75,13 @@ fn is_lease(request: &Request<'_>) -> bool {
         && request.partition.is_some_and(|partition| partition.as_str() == "daemon")
 }
 
+/// Whether a request reads the roles of a region.
+fn is_reading_of_roles(request: &Request<'_>) -> bool {
+    matches!(request.kind, RequestKind::Get | RequestKind::Query)
+        && request.table.is_some_and(|table| table.as_str() == "RelayControl")
+        && request.partition.is_some_and(|partition| partition.as_str() == "roles")
+}
+
 /// Who looked at which row, and where.
 type Seen = (Arc<str>, usize, String);
 
@@ -76,6 +89,8 @@ type Seen = (Arc<str>, usize, String);
 pub struct Sky {
     /// With the moment at which each broke out.
     storms: Mutex<Vec<(Instant, Storm)>>,
+    /// Until when something goes wrong, or did.
+    stormy: Mutex<Instant>,
     restraint: Restraint,
     dice: Dice,
     chronicle: Chronicle,
@@ -90,10 +105,14 @@ pub struct Sky {
 impl Sky {
     pub fn new(dice: Dice, chronicle: Chronicle, quarter: Duration, regions: Vec<String>) -> Arc<Self> {
         let (storms, restraint, looks, reached) = Default::default();
-        Arc::new(Self { storms, restraint, dice, chronicle, quarter, regions, looks, reached })
+        let stormy = Mutex::new(Instant::now());
+        Arc::new(Self { storms, stormy, restraint, dice, chronicle, quarter, regions, looks, reached })
     }
 
     pub fn brew(&self, storm: Storm) {
+        let mut stormy = self.stormy.lock().unwrap_or_else(PoisonError::into_inner);
+        *stormy = (*stormy).max(storm.until);
+        drop(stormy);
         self.storms.lock().unwrap_or_else(PoisonError::into_inner).push((storm.since, storm));
     }
 
@@ -109,8 +128,44 @@ impl Sky {
         Some(now - reached.map_or(since, |reached| reached.max(since)))
     }
 
+    /// For how long nothing has gone wrong on any line, but for a region that is lost.
+    pub fn calm(&self) -> Duration {
+        let now = Instant::now();
+        let storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut raging = storms.iter().filter(|(_, storm)| storm.kind != Kind::RegionLost && storm.until > now);
+        if raging.any(|(_, storm)| storm.since <= now) {
+            return Duration::ZERO;
+        }
+        now - self.stormy.lock().unwrap_or_else(PoisonError::into_inner).min(now)
+    }
+
+    /// Whether anything goes wrong on somebody's line to a place.
+    pub fn is_hit(&self, who: &Arc<str>, from: usize, to: usize) -> bool {
+        let line = Line { who: who.clone(), from, to, account: 0, cache: false };
+        let storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
+        storms.iter().any(|(_, storm)| storm.until > Instant::now() && storm.falls_on(&line))
+    }
+
+    /// A region that was lost is back, and its lines with it.
+    pub fn end(&self, region: usize) {
+        let of = |storm: &Storm| storm.kind == Kind::RegionLost && storm.to == Some(region);
+        let cut = |storm: &Storm| storm.kind == Kind::CutOneWay && storm.from == Some(region);
+        self.retain(|storm| !of(storm) && !cut(storm));
+    }
+
+    /// The faults stop, but for a region that is lost.
+    pub fn clear_but(&self, lost: usize) {
+        self.retain(|storm| storm.kind == Kind::RegionLost && storm.to == Some(lost));
+    }
+
+    fn retain(&self, keep: impl Fn(&Storm) -> bool) {
+        self.storms.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, storm)| keep(storm));
+        *self.stormy.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
     /// The faults stop, but for those that outlast the others.
     pub fn clear(&self) {
+        *self.stormy.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.storms.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, storm)| storm.kind.outlasts());
     }
 
@@ -197,6 +252,8 @@ impl Sky {
             | Kind::CutOneWay
             | Kind::CutBothWays
             | Kind::RegionDown
+            | Kind::RegionLost
+            | Kind::RolesUnread
             | Kind::LeaseStuck
             | Kind::CacheCut
             | Kind::CacheDown

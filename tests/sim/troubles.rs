@@ -7,12 +7,13 @@ use crate::crowd::Crowd;
 use crate::daemons::Fleet;
 use crate::flushes::Flushes;
 use crate::kinds::Kind;
+use crate::moves::Moves;
 use crate::shape::Focus;
 use crate::sky::Storm;
 use crate::world::World;
 
 /// Something goes wrong, by one of the kinds of this history.
-pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushes: &mut Flushes) {
+pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushes: &mut Flushes, moves: &mut Moves) {
     let kinds = &world.shape.kinds;
     if kinds.is_empty() {
         return;
@@ -20,6 +21,9 @@ pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushes: &mut Flush
     let kind = world.dice.pick(kinds);
     let region = world.dice.below(world.places.len());
     match kind {
+        Kind::PlannedFailover | Kind::FailoverCutOff | Kind::ForcedFailover => moves.begin(world, kind),
+        Kind::RegionLost => moves.lose(world, fleet),
+        Kind::RolesUnread => unread(world, fleet, moves, region),
         Kind::DaemonKilled | Kind::DaemonStopped => replace(world, fleet, kind),
         Kind::TwoDaemons => two(world, fleet, region),
         Kind::StaleDaemon => stale(world, fleet),
@@ -39,6 +43,20 @@ pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushes: &mut Flush
             }
         }
         _ => storm(world, fleet, kind, region),
+    }
+}
+
+/// A region hears of no roles, its own neither, and somebody may take its role meanwhile; or one daemon hears nothing of one region.
+fn unread(world: &World, fleet: &Fleet, moves: &mut Moves, region: usize) {
+    let serving = fleet.serving();
+    let (kind, most) = (Kind::RolesUnread, world.shape.window * 5);
+    if serving.is_empty() || world.dice.chance(400) {
+        return add(world, kind, None, Some(region), Some(other(world, region)), 1_000, most);
+    }
+    let region = serving[world.dice.below(serving.len())];
+    add(world, kind, None, Some(region), None, 1_000, most);
+    if world.dice.chance(700) {
+        moves.begin(world, Kind::ForcedFailover);
     }
 }
 

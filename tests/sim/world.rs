@@ -15,7 +15,7 @@ use tablerelay::stores::{
     Account, Condition, Metered, MeteredQueue, Operation, Queue, RegionStore, Retrying, Tables, Throttled,
     ThrottledQueue,
 };
-use tablerelay::topology::{Alone, FileRoles, ReadRules, Role};
+use tablerelay::topology::{Alone, FileRoles, LateWrites, ReadRules, Role};
 
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
@@ -57,6 +57,9 @@ impl World {
         let shape = Shape::of(seed, &dice);
         let names: Vec<String> = NAMES[..shape.regions()].iter().map(|name| (*name).to_owned()).collect();
         let chronicle = Chronicle::new(names.clone(), &runtime, shape.skew);
+        if shape.late_writes == LateWrites::Journal {
+            chronicle.book().journals = Some(shape.window / 2 + shape.quarter() + Duration::from_millis(1_500));
+        }
         let sky = Sky::new(dice.clone(), chronicle.clone(), shape.quarter(), names);
         let settings = Settings {
             settle_window: shape.window,
@@ -67,6 +70,7 @@ impl World {
             backoff_last: shape.backoff,
             park_after: shape.park_after,
             lease: shape.lease,
+            late_writes: shape.late_writes,
             roles_poll: Duration::from_secs(1).min(shape.window / 8),
             tombstone_scan: dice.pick(&[1, 3, 1_000]),
             ..Settings::default()

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::{Roles, RolesCopy, read_roles, replace_roles};
 use crate::model::{ClosedList, Region};
+use crate::planted::{Bug, planted};
 use crate::replicator::duty::Duty;
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, RegionStore, StoreError};
@@ -82,6 +83,9 @@ impl Keeper {
         let mut told = Told::default();
         loop {
             self.round(store, &mut told).await;
+            if planted(Bug::RoleReadOnce) && self.roles.is_confirmed() && self.roles.heard(store.region()).is_some() {
+                return std::future::pending().await;
+            }
             tokio::time::sleep(self.poll - self.runtime.jitter(self.poll / 8)).await;
         }
     }

@@ -7,6 +7,7 @@ use tablerelay::feed::tells_of;
 use tablerelay::model::{RowId, SystemTable, Version};
 
 use super::Broken;
+use super::roles::planned_ones_leave_nothing_behind;
 use crate::chronicle::{Book, Event, Touch};
 use crate::crowd::{Ack, Told};
 use crate::world::World;
@@ -18,6 +19,8 @@ struct Named {
     loser: String,
     /// The winner's region could be asked.
     asked: bool,
+    /// It was written where nobody may.
+    late: bool,
 }
 
 pub fn check(world: &World, told: &Told) -> Result<(), Broken> {
@@ -25,6 +28,9 @@ pub fn check(world: &World, told: &Told) -> Result<(), Broken> {
     let book = world.chronicle.book();
     for conflict in named.iter().filter(|conflict| conflict.asked) {
         is_true(world, &book, conflict)?;
+    }
+    for conflict in named.iter().filter(|conflict| conflict.late) {
+        planned_ones_leave_nothing_behind(&book, &conflict.id, &conflict.loser)?;
     }
     for ack in told.acks.iter().filter(|ack| is_judged(&book, told, &ack.id)) {
         is_named_if_lost(world, &book, ack, &named)?;
@@ -38,7 +44,10 @@ fn named(world: &World) -> Vec<Named> {
         let text = |name| row.body.string(name).unwrap_or_default();
         let table = tablerelay::model::TableName::new(&text("Table")).ok()?;
         let id = RowId::new(table, text("Partition").as_str().into(), text("Row").as_str().into());
-        Some(Named { id, winner: text("Winner"), loser: text("Loser"), asked: text("Asked") == "yes" })
+        // What the writer's region knew of a late write makes no difference.
+        let late = text("Decision") == "late-write";
+        let asked = text("Asked") == "yes" && !late;
+        Some(Named { id, winner: text("Winner"), loser: text("Loser"), asked, late })
     };
     rows.filter_map(read).collect()
 }

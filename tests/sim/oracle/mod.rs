@@ -7,6 +7,7 @@ mod conflicts;
 pub mod end;
 mod readers;
 mod restraint;
+mod roles;
 mod safety;
 mod waits;
 
@@ -23,6 +24,7 @@ use crate::daemons::Fleet;
 use crate::world::World;
 
 pub use restraint::Restraint;
+pub use roles::{Probed, are_settled, is_not_early, late_writes, survivors_are_equal};
 
 /// What was seen at the last step.
 #[derive(Default)]
@@ -63,6 +65,7 @@ impl Watch {
         self.silence_is_told(world, fleet)?;
         self.doors.step(world, fleet)?;
         self.waits.step(world)?;
+        roles::one_writer_at_most(world, fleet)?;
         no_shard_has_two_carriers(fleet)?;
         backlogs_are_bounded(world)?;
         memory_is_bounded(world, fleet)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tablerelay::model::SystemTable;
-use tablerelay::topology::Reading;
+use tablerelay::topology::{Reading, Role};
 use tokio::time::Instant;
 
 use super::{Broken, names, settled_version};
@@ -49,8 +49,10 @@ fn freshness_is_true(world: &World, fleet: &Fleet) -> Result<(), Broken> {
     let book = world.chronicle.book();
     for daemon in &fleet.daemons {
         let Some(status) = daemon.board.snapshot().reading else { continue };
-        let to = daemon.region;
-        for from in (0..world.places.len()).filter(|from| *from != to && world.shape.writes(*from)) {
+        let (to, roles) = (daemon.region, daemon.board.roles());
+        // What a region had not sent when it lost its role is late, and no measure of anybody's freshness.
+        let writes = |from: usize| roles.role_of(&world.places[from].name) == Role::Writer;
+        for from in (0..world.places.len()).filter(|from| *from != to && writes(*from)) {
             for id in book.rows.keys() {
                 let Some(version) = settled_version(&book, from, id, status.fresh_to) else { continue };
                 let highest = book.highest.get(&(to, id.clone())).map_or("", String::as_str);

@@ -84,6 +84,7 @@ impl Assembly {
             others: destinations.clone(),
             board: board.clone(),
             window: settings.settle_window,
+            log_outlives: settings.log_outlives(),
             late_writes: settings.late_writes,
             runtime: runtime.clone(),
         });
@@ -290,8 +291,7 @@ impl Assembly {
                 others,
                 poll_busy: settings.poll_busy,
                 poll_idle: settings.poll_idle,
-                // The log outlives every announcement that it answers for: a delete's is open for a window and a half.
-                margin: settings.max_clock_skew + settings.settle_window * 2,
+                margin: settings.log_outlives(),
                 duty: self.duty.clone(),
                 backoff: self.backoff(),
                 runtime: runtime.clone(),

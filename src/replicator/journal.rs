@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use super::board::StatusBoard;
 use super::conflict::{Conflict, Side};
+use super::links::last_syncs;
 use super::removal::{removal, remove};
 use super::rows::read_row;
 use super::single::Stand;
@@ -46,6 +47,8 @@ pub(super) struct Journal {
     pub board: Arc<StatusBoard>,
     /// How late a write may be that was announced.
     pub window: Duration,
+    /// How long a row of an applied log outlives the Last Sync Time of its link.
+    pub log_outlives: Duration,
     pub late_writes: LateWrites,
     pub runtime: Runtime,
 }
@@ -271,13 +274,25 @@ impl Journal {
         // A region that is no longer in the configuration.
         let Some(store) = self.region(by) else { return Ok(None) };
         let asked = async {
-            let told = self.told_in(store, id, loser, stored).await?;
-            if told == Some(true) && deleted { self.came_before(store, id, loser, winner).await } else { Ok(told) }
+            match self.told_in(store, id, loser, stored).await? {
+                Some(true) if deleted => self.came_before(store, id, loser, winner).await,
+                Some(false) if self.is_collected(by, loser).await? => Ok(None),
+                told => Ok(told),
+            }
         };
         if by == self.store.region() {
             return asked.await;
         }
         Ok(timeout(PATIENCE, asked).await.ok().and_then(Result::ok).flatten())
+    }
+
+    /// Whether what the log of `by` told of the loser may be collected. A record may be open for longer than a log outlives its
+    /// link's Last Sync Time, where it is the end of the record that does not get through, or another consumer that waits.
+    async fn is_collected(&self, by: &Region, loser: &Version) -> Result<bool, StoreError> {
+        let home = loser.issued_in();
+        let Some(store) = self.region(&home) else { return Ok(false) };
+        let passed = last_syncs(store).await?.get(by).copied().flatten();
+        Ok(passed.is_some_and(|last_sync| loser.time() + self.log_outlives <= last_sync))
     }
 
     /// A tombstone is raised below a newer row as well, and told: what counts is which of the two that store took in first.

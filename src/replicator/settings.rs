@@ -59,6 +59,14 @@ pub struct Settings {
     pub backoff_last: Duration,
 }
 
+impl Settings {
+    /// How long a row of an applied log outlives the Last Sync Time of its link: longer than any announcement that it answers for
+    /// usually is open. A delete's is for a window and a half.
+    pub(super) fn log_outlives(&self) -> Duration {
+        self.max_clock_skew + self.settle_window * 2
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

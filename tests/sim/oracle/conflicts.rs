@@ -30,7 +30,7 @@ pub fn check(world: &World, told: &Told) -> Result<(), Broken> {
         is_true(world, &book, conflict)?;
     }
     for conflict in named.iter().filter(|conflict| conflict.late) {
-        planned_ones_leave_nothing_behind(&book, &conflict.id, &conflict.loser)?;
+        planned_ones_leave_nothing_behind(world, &book, &conflict.id, &conflict.loser)?;
     }
     for ack in told.acks.iter().filter(|ack| is_judged(&book, told, &ack.id)) {
         is_named_if_lost(world, &book, ack, &named)?;

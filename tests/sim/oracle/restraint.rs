@@ -110,7 +110,9 @@ impl Book {
         let Some(after) = error.retry_after else { return };
         let wait = self.waits.entry(key).or_insert(Wait { told: now, until: now, asked: false });
         wait.asked &= now < wait.until;
-        (wait.told, wait.until) = (now, wait.until.max(now + after));
+        // What was never heard is forgotten with it: from then on the next answer counts.
+        let before = if wait.asked { now } else { wait.until };
+        (wait.told, wait.until) = (now, before.max(now + after));
     }
 }
 

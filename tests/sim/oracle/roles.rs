@@ -115,10 +115,8 @@ impl Book {
         let here: Vec<_> = self.copies.iter().filter(|copy| copy.region == event.region).collect();
         let Some(since) = here.iter().rposition(|copy| copy.at + fence <= event.at) else { return };
         let told = &here[since].row.assignment;
-        let writes = |assignment: &Assignment| {
-            assignment.roles.iter().any(|(region, role)| region.as_str() == self.names[issuer] && *role == Role::Writer)
-        };
-        let may = self.copies.iter().any(|copy| copy.row.assignment.mark >= told.mark && writes(&copy.row.assignment));
+        let roles = self.copies.iter().map(|copy| &copy.row.assignment);
+        let may = roles.filter(|roles| roles.mark >= told.mark).any(|roles| writes(self, issuer, roles));
         if !may {
             let text = format!(
                 "{} brought {version} to {}, which had long heard that it is late",
@@ -155,25 +153,36 @@ pub fn late_writes(book: &Book) -> u64 {
 fn may_write(book: &Book, region: usize, at: Duration) -> bool {
     let by_then = book.copies.iter().filter(|copy| copy.at <= at).map(|copy| &copy.row.assignment);
     let highest = by_then.max_by(|a, b| a.mark.cmp(&b.mark));
-    highest.is_none_or(|roles| {
-        roles.roles.iter().any(|(name, role)| name.as_str() == book.names[region] && *role == Role::Writer)
+    highest.is_none_or(|roles| writes(book, region, roles))
+}
+
+/// Whether the region was a writer by every copy that was in force anywhere in the fence time before: else somebody may have
+/// gone by roles under which it was none.
+fn may_write_by_all(world: &World, book: &Book, region: usize, at: Duration) -> bool {
+    let since = at.saturating_sub(fence(world));
+    (0..book.names.len()).all(|place| {
+        let here: Vec<_> = book.copies.iter().filter(|copy| copy.region == place && copy.at <= at).collect();
+        let first = here.iter().rposition(|copy| copy.at <= since).unwrap_or(0);
+        here.iter().skip(first).all(|copy| writes(book, region, &copy.row.assignment))
     })
 }
 
+fn writes(book: &Book, region: usize, assignment: &Assignment) -> bool {
+    assignment.roles.iter().any(|(name, role)| name.as_str() == book.names[region] && *role == Role::Writer)
+}
+
 /// What a planned failover waited for is not late: nothing that was written before its region had stopped is in a journal.
-pub fn planned_ones_leave_nothing_behind(book: &Book, id: &RowId, loser: &str) -> Result<(), Broken> {
+pub fn planned_ones_leave_nothing_behind(world: &World, book: &Book, id: &RowId, loser: &str) -> Result<(), Broken> {
     let Some(region) = issuer(&book.names, loser) else { return Ok(()) };
     let Some(events) = book.rows.get(id) else { return Ok(()) };
     let by_writer = |event: &&Event| event.by_writer() && event.region == region && leaves(event, loser);
     let Some(written) = events.iter().find(by_writer).map(|event| event.at) else { return Ok(()) };
-    if !may_write(book, region, written) {
+    if !may_write(book, region, written) || !may_write_by_all(world, book, region, written) {
         return Ok(());
     }
     // The next roles under which it was no writer.
-    let writes = |roles: &Assignment| {
-        roles.roles.iter().any(|(name, role)| name.as_str() == book.names[region] && *role == Role::Writer)
-    };
-    let Some(lost) = book.copies.iter().find(|copy| copy.at > written && !writes(&copy.row.assignment)) else {
+    let taken = |roles: &Assignment| !writes(book, region, roles);
+    let Some(lost) = book.copies.iter().find(|copy| copy.at > written && taken(&copy.row.assignment)) else {
         return Ok(());
     };
     let mark = &lost.row.assignment.mark;

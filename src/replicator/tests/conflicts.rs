@@ -102,3 +102,25 @@ async fn old_conflicts_and_the_oldest_of_too_many_are_collected() {
     tokio::time::sleep(Duration::from_secs(1_300)).await;
     assert_eq!(world.conflicts(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_not_certain_where_the_log_that_would_tell_may_be_collected() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    let old = world.put(0, "p", "a", "old").await;
+    world.arrives(1, &old).await;
+    // The record's end does not get through, and the log in north is collected meanwhile.
+    world.faults(0).set_rule(|request| {
+        let ends = matches!(request.kind, RequestKind::Write | RequestKind::Transact)
+            && request.table == Some(&SystemTable::Feed.name());
+        ends.then(|| Fault::Before(StoreError::new(ErrorKind::Server, "no record ends")))
+    });
+    let logged = |world: &World| !world.stores[1].snapshot(&SystemTable::Applied.name()).is_empty();
+    world.until("north is told", 5, logged).await;
+    world.until("its log is collected", 400, |world| !logged(world)).await;
+    assert_eq!(records(&world.stores[0]).len(), 1, "and the record is open");
+    let new = world.put(1, "p", "a", "new").await;
+    world.arrives(0, &new).await;
+    let [conflict] = world.conflicts().try_into().unwrap();
+    assert_eq!((&conflict.loser.version, conflict.asked), (&old, false));
+}

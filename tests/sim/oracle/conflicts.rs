@@ -125,7 +125,13 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
         _ => false,
     };
     let is_named = named.iter().any(|conflict| conflict.id == ack.id && names.contains(&conflict.loser));
-    if region == ack.region || is_named || events[..born].iter().any(known) || events.iter().any(stood) {
+    // Two deletes are no conflict: a later one there stands for this one, and the winner was written over it.
+    let deleted_too = |event: &Event| match &event.touch {
+        Touch::Deleted(deleted) | Touch::Tombstone(deleted) => event.region == region && deleted.as_str() > version,
+        _ => false,
+    };
+    let known = events[..born].iter().any(|event| known(event) || (ack.delete && deleted_too(event)));
+    if region == ack.region || is_named || known || events.iter().any(stood) {
         return Ok(());
     }
     let text = format!("{names:?} was lost to {winner}, which did not know it, and no journal says so");

@@ -149,7 +149,7 @@ export class Writer {
 
   constructor(connect, region, { settleWindow = 60, maxClockSkew = 60, lookAtTombstones = true } = {}) {
     this.clock = new Clock(region, { maxClockSkew });
-    this.half = settleWindow * 500;
+    this.half = Math.floor(settleWindow * 500); // a time-out takes whole milliseconds
     this.lookAtTombstones = lookAtTombstones;
     this.connect = connect;
     this.feed = connect(FEED, { retryOptions: { maxRetries: 2, maxRetryDelayInMs: 2_000 } });
@@ -275,7 +275,7 @@ export class Writer {
   async #insert(record, actions) {
     for (let triesLeft = 2; ; triesLeft--) {
       try {
-        await send(this.feed, actions, actions.length > 1, { abortSignal: AbortSignal.timeout(this.half / 3) });
+        await send(this.feed, actions, actions.length > 1, { abortSignal: AbortSignal.timeout(Math.floor(this.half / 3)) });
         return;
       } catch (err) {
         if ((await this.#get(this.feed, record.partitionKey, record.rowKey)) !== undefined) return;

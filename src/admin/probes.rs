@@ -53,10 +53,11 @@ pub(super) enum Answer {
     NotKnown,
     Behind,
     CutOff,
+    Drilled,
 }
 
 impl Answer {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Ok,
         Self::LeastStale,
         Self::NotPrepared,
@@ -70,6 +71,7 @@ impl Answer {
         Self::NotKnown,
         Self::Behind,
         Self::CutOff,
+        Self::Drilled,
     ];
 
     const fn text(self) -> &'static str {
@@ -87,6 +89,7 @@ impl Answer {
             Self::NotKnown => "how far this region is behind is not known yet\n",
             Self::Behind => "this region is further behind than the limit, and a fresher one serves\n",
             Self::CutOff => "this region is further behind than the limit, and hears of no other\n",
+            Self::Drilled => "a drill has cut this region off\n",
         }
     }
 
@@ -141,7 +144,7 @@ impl Default for Probes {
 impl Probes {
     /// Prepares every answer.
     pub fn prepare(&self, snapshot: &Snapshot, writing: WriteHealth) {
-        let answers = [live(snapshot), ready(snapshot), read(snapshot), write(writing)];
+        let answers = [live(snapshot), ready(snapshot), read(snapshot, writing), write(writing)];
         for (slot, answer) in [&self.live, &self.ready, &self.read, &self.write].into_iter().zip(answers) {
             slot.store(answer as u8, Relaxed);
         }
@@ -201,7 +204,10 @@ fn ready(snapshot: &Snapshot) -> Answer {
 }
 
 /// Whether this region may be read.
-fn read(snapshot: &Snapshot) -> Answer {
+fn read(snapshot: &Snapshot, writing: WriteHealth) -> Answer {
+    if writing == WriteHealth::CutOff {
+        return Answer::Drilled;
+    }
     match (ready(snapshot), snapshot.reading.map(|status| status.reading)) {
         (Answer::Ok, None | Some(Reading::Fresh)) => Answer::Ok,
         (Answer::Ok, Some(Reading::LeastStale)) => Answer::LeastStale,
@@ -219,6 +225,7 @@ fn write(health: WriteHealth) -> Answer {
         WriteHealth::NotWriter => Answer::NoWriter,
         WriteHealth::Unconfirmed => Answer::Unconfirmed,
         WriteHealth::Moving => Answer::Moving,
+        WriteHealth::CutOff => Answer::Drilled,
         WriteHealth::Unheard => Answer::Unheard,
     }
 }

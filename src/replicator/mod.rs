@@ -80,13 +80,14 @@ pub use self::board::{CacheStatus, Delivered, ReadStatus, Snapshot, StatusBoard}
 pub use self::conflict::{Conflict, Side, UnreadableConflict};
 pub use self::links::read_links;
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
-pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, replace_roles};
+pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, replace_cut, replace_roles};
 pub use self::settings::{CacheSetup, Settings, Setup};
 pub use self::tasks::{LineTask, ReplicatorError, Roll};
 
 use crate::feed::AccountShard;
-use crate::model::SystemTable;
-use crate::stores::{RegionStore, StoreError};
+use crate::model::{Region, SystemTable};
+use crate::runtime::Runtime;
+use crate::stores::{RegionStore, Severed, StoreError};
 
 /// The replication line of one region.
 #[derive(Debug)]
@@ -114,13 +115,26 @@ pub async fn create_missing(region: &RegionStore) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What cuts this daemon off from a region while a drill does: every part of the line asks other regions by what it is given
+/// here, so that it finds them as it would if they were down.
+fn severed(roles: &Arc<Roles>, to: &Region, runtime: &Runtime) -> Severed {
+    let (roles, to, runtime) = (roles.clone(), to.clone(), runtime.clone());
+    Arc::new(move || {
+        let cut = roles.severed_from(&to, runtime.instant())?;
+        Some(format!("cut off by a drill until {}", cut.deadline))
+    })
+}
+
 impl Replicator {
     /// A line that has not started. The system tables of its own region are expected to be there.
-    pub fn new(setup: Setup) -> Self {
+    pub fn new(mut setup: Setup) -> Self {
         let shards = AccountShard::all(setup.local.accounts().iter().map(|account| account.tables.account()));
         let duty = Arc::<Duty>::default();
         let stale = setup.settings.settle_window / 2;
         let roles = Arc::new(Roles::new(setup.local.region().clone(), setup.roles.clone(), stale));
+        for to in &mut setup.destinations {
+            *to = to.severable(&severed(&roles, to.region(), &setup.runtime));
+        }
         let board = Arc::new(StatusBoard::new(shards.clone(), duty.clone(), roles));
         Self { setup, board, duty, shards, roll: Arc::default() }
     }

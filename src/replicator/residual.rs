@@ -87,28 +87,32 @@ impl Residual {
     async fn follow(&self) {
         self.roles.until_confirmed().await;
         loop {
-            let obeyed = self.roles.obeyed();
+            let mark = self.roles.present().mark.clone();
             let (began, mut told) = (self.runtime.instant(), false);
             loop {
-                let done = match self.round(&obeyed.mark, began.elapsed() > ASK).await {
+                let done = match self.round(&mark, began.elapsed() > ASK).await {
                     Ok(done) => done,
                     Err(error) => {
                         debug!(%error, "what this region had not sent could not be found out yet");
                         false
                     }
                 };
-                if !done && !told && began.elapsed() > GIVE_UP && !self.gate.is_open(&obeyed.mark) {
+                if !done && !told && began.elapsed() > GIVE_UP && !self.gate.is_open(&mark) {
                     told = true;
                     warn!(event = Event::UnsentUnknown.as_str(), region = %self.local.region(),
                         "what this region had not sent could not be counted in time, and is brought uncounted");
-                    self.gate.open(&obeyed.mark);
+                    self.gate.open(&mark);
                 }
-                if done || self.roles.obeyed().mark != obeyed.mark {
+                if done {
                     break;
                 }
-                tokio::time::sleep(if self.gate.is_open(&obeyed.mark) { LATER } else { AGAIN }).await;
+                // What moves a role is not slept through: from then on, others overwrite what had not been sent.
+                let wait = if self.gate.is_open(&mark) { LATER } else { AGAIN };
+                if timeout(wait, self.roles.until_moved(&mark)).await.is_ok() {
+                    break;
+                }
             }
-            self.roles.until_changed(&obeyed).await;
+            self.roles.until_moved(&mark).await;
         }
     }
 

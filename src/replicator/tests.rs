@@ -3,6 +3,7 @@
 mod cache;
 mod comeback;
 mod conflicts;
+mod cut;
 mod hints;
 mod late;
 mod quarantine;

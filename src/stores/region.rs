@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{Queue, Tables};
+use super::{Queue, Severable, Severed, Tables};
 use crate::model::{AccountName, PartitionKey, Region, TableName};
 
 /// One storage account of a region.
@@ -32,6 +32,15 @@ impl RegionStore {
         assert!(!accounts.is_empty(), "region {region} has no account");
         accounts.sort_by(|a, b| a.tables.account().cmp(b.tables.account()));
         Self { region, accounts }
+    }
+
+    /// The same region by lines that can be cut off. Its queues are left out: they belong to the daemons that are there.
+    #[must_use]
+    pub fn severable(&self, severed: &Severed) -> Self {
+        let cut = |account: &Account| -> Account {
+            Account { tables: Severable::new(account.tables.clone(), severed.clone()), queue: None }
+        };
+        Self { region: self.region.clone(), accounts: self.accounts.iter().map(cut).collect() }
     }
 
     /// The region.

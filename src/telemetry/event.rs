@@ -59,6 +59,12 @@ closed_list! {
         RoleKept = "role-kept",
             "a planned failover ended without moving the role: it was given up, or its time was over",
             "none";
+        CutOff = "cut-off",
+            "a drill cuts a region off: nothing passes between it and the others, and its health endpoints answer 503",
+            "none where somebody holds a drill; it ends by itself at the deadline that the line names";
+        CutEnded = "cut-ended",
+            "the region that a drill had cut off is joined to the others again",
+            "none";
         UnsentCounted = "unsent-counted",
             "a region that lost its role by a forced failover is back, and has added to the trail how many rows it had not sent, and which",
             "none; what becomes of them says `failover.late_writes`";

@@ -14,7 +14,7 @@ use std::fmt;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{FileRoles, Role};
+use super::{Cut, FileRoles, Role};
 use crate::closed_list;
 use crate::model::{ClosedList, PartitionKey, Region, RowBody, RowKey, Time};
 
@@ -62,7 +62,7 @@ pub(super) fn id(random: u64) -> String {
     format!("{random:016x}")
 }
 
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
 }
 
@@ -159,6 +159,8 @@ pub struct RolesRow {
     pub assignment: Assignment,
     /// A planned failover that takes this region's role away. It counts in this region alone, and is never carried to others.
     pub moving: Option<Moving>,
+    /// A drill that cuts a region off. It stands in every region's copy, each of which counts for its own daemons.
+    pub cut: Option<Cut>,
 }
 
 /// A row that does not read as a region's roles.
@@ -188,7 +190,13 @@ impl RolesRow {
 
     /// A copy in which nothing is under way.
     pub fn still(assignment: Assignment) -> Self {
-        Self { assignment, moving: None }
+        Self { assignment, moving: None, cut: None }
+    }
+
+    /// The same with the cut that stands in `known`: who moves a role, or tells of it, leaves a drill to whoever holds it.
+    #[must_use]
+    pub fn keeping_cut_of(self, known: Option<&Self>) -> Self {
+        Self { cut: known.and_then(|known| known.cut.clone()), ..self }
     }
 
     /// The row that is in force.
@@ -197,7 +205,8 @@ impl RolesRow {
             let Moving { id, to, deadline, by } = moving;
             serde_json::json!({ "id": id, "to": to.as_str(), "deadline": deadline.to_string(), "by": by }).to_string()
         });
-        self.body(&Self::current()).maybe("Moving", moving.as_deref()).finish()
+        let cut = self.cut.as_ref().map(Cut::encode);
+        self.body(&Self::current()).maybe("Moving", moving.as_deref()).maybe("Cut", cut.as_deref()).finish()
     }
 
     /// The row that it leaves in the trail.
@@ -255,7 +264,11 @@ impl RolesRow {
             None => None,
             Some(text) => Some(moving_of(&text).ok_or_else(|| error("Moving", "a JSON object of four strings"))?),
         };
-        Ok(Self { assignment, moving })
+        let cut = match row.string("Cut") {
+            None => None,
+            Some(text) => Some(Cut::decode(&text).ok_or_else(|| error("Cut", "a JSON object of four strings"))?),
+        };
+        Ok(Self { assignment, moving, cut })
     }
 }
 
@@ -310,7 +323,9 @@ mod tests {
     fn a_copy_and_its_trail_read_back_as_they_were_written() {
         let moving = Moving::new(region("north"), Time::from_unix_seconds(1_600_000_060), "ada".to_owned(), 7);
         for assignment in [Assignment::first(&file()), moved()] {
-            let row = RolesRow { moving: Some(moving.clone()), assignment };
+            let cut = Cut::new(region("west"), moving.deadline, "ada".to_owned(), 9);
+            let row = RolesRow { moving: Some(moving.clone()), cut: Some(cut), assignment };
+            assert_eq!(RolesRow { cut: None, ..row.clone() }.keeping_cut_of(Some(&row)), row);
             row.encode().row().check().unwrap();
             row.encode_trail().row().check().unwrap();
             assert_eq!(RolesRow::decode(&row.encode()), Ok(row.clone()));

@@ -126,6 +126,17 @@ fn may_be_target(file: &FileRoles, roles: &BTreeMap<Region, Role>, to: &Region, 
     Err(Refusal::NotKeptForIt { to: to.clone(), standbys: joined(standbys) })
 }
 
+/// The region that a failover takes in the place of a writer that is gone: a standby, which is kept for that, or another writer
+/// where there is one, or a replica; of several the first by name. None for a region that is no writer.
+pub fn stand_in(file: &FileRoles, now: &Assignment, region: &Region) -> Option<Region> {
+    let roles = now.effective(file);
+    if roles.get(region) != Some(&Role::Writer) {
+        return None;
+    }
+    let first = |role| roles.iter().find(|(name, of)| **of == role && *name != region).map(|(name, _)| name.clone());
+    [Role::Standby, Role::Writer, Role::Replica].into_iter().find_map(first)
+}
+
 fn joined<'a>(regions: impl IntoIterator<Item = &'a Region>) -> String {
     regions.into_iter().map(Region::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -2,6 +2,7 @@
 //! region carries which shards.
 
 mod assignment;
+mod cut;
 mod failover;
 mod filter;
 mod late;
@@ -15,7 +16,8 @@ mod tenancy;
 mod trail;
 
 pub use assignment::{Assignment, Mark, MoveKind, Moving, RolesRow, RolesRowError};
-pub use failover::{Move, Refusal, plan_move, too_soon};
+pub use cut::Cut;
+pub use failover::{Move, Refusal, plan_move, stand_in, too_soon};
 pub use filter::TableFilter;
 pub use late::LateWrites;
 pub use member::{Member, MemberId, MemberRowError};

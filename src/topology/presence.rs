@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Assignment, FileRoles, Mark, Moving, Role, RolesRow};
+use super::{Assignment, Cut, FileRoles, Mark, Moving, Role, RolesRow};
 use crate::closed_list;
 use crate::model::Region;
 use crate::planted::{Bug, planted};
@@ -26,6 +26,9 @@ closed_list! {
         Moving = "moving",
             "a planned failover is taking the role away",
             "none: it ends by itself, in one way or the other";
+        CutOff = "cut-off",
+            "a drill has cut the region off: `/health/read` answers 503 too",
+            "none: it ends with the drill, and at its deadline at the latest";
         Unheard = "unheard",
             "the region's own copy of the roles cannot be read, so that a failover may have passed unheard",
             "check the region's first account, which holds RelayControl";
@@ -39,21 +42,24 @@ pub struct Obeyed {
     pub mark: Mark,
     /// The planned failover for which the region takes no more writes.
     pub moving: Option<String>,
+    /// The drill for which it takes a region for cut off.
+    pub cut: Option<String>,
 }
 
 impl Obeyed {
     /// As text.
     pub fn encode(&self) -> String {
-        match &self.moving {
-            Some(moving) => format!("{}/{moving}", self.mark),
-            None => self.mark.to_string(),
-        }
+        let Self { mark, moving, cut } = self;
+        let text = |id: &Option<String>| id.clone().unwrap_or_default();
+        format!("{mark}/{}/{}", text(moving), text(cut)).trim_end_matches('/').to_owned()
     }
 
     /// Reads it back.
     pub fn decode(text: &str) -> Option<Self> {
-        let (mark, moving) = text.split_once('/').map_or((text, None), |(mark, moving)| (mark, Some(moving)));
-        Some(Self { mark: Mark::parse(mark)?, moving: moving.map(str::to_owned) })
+        let mut parts = text.split('/');
+        let mark = Mark::parse(parts.next()?)?;
+        let mut id = || parts.next().filter(|id| !id.is_empty()).map(str::to_owned);
+        Some(Self { mark, moving: id(), cut: id() })
     }
 }
 
@@ -91,6 +97,7 @@ pub struct Presence {
     copies: BTreeMap<Region, Copy>,
     /// What stands in the own copy beside the roles.
     moving: Option<(Mark, Moving)>,
+    cut: Option<Cut>,
     waited: bool,
     confirmed: bool,
 }
@@ -101,7 +108,7 @@ impl Presence {
         let first = Arc::new(Assignment::first(&file));
         let regions = file.roles().keys().cloned().chain([region.clone()]);
         let copies = regions.map(|region| (region, Copy::default())).collect();
-        Self { region, file, known: None, first, copies, moving: None, waited: false, confirmed: false }
+        Self { region, file, known: None, first, copies, moving: None, cut: None, waited: false, confirmed: false }
     }
 
     /// The daemon's region.
@@ -121,7 +128,11 @@ impl Presence {
 
     /// What it says that it goes by.
     pub fn obeyed(&self) -> Obeyed {
-        Obeyed { mark: self.assignment().mark.clone(), moving: self.moving().map(|moving| moving.id.clone()) }
+        Obeyed {
+            mark: self.assignment().mark.clone(),
+            moving: self.moving().map(|moving| moving.id.clone()),
+            cut: self.cut.as_ref().map(|cut| cut.id.clone()),
+        }
     }
 
     /// Takes in a reading that began at `began`. Says whether other roles are in force since.
@@ -142,6 +153,7 @@ impl Presence {
         if *region == self.region {
             let of = |row: &RolesRow| Some((row.assignment.mark.clone(), row.moving.clone()?));
             self.moving = row.as_ref().and_then(of);
+            self.cut_is(row.as_ref().and_then(|row| row.cut.clone()));
         }
         let higher = |row: &RolesRow| self.known.as_ref().is_none_or(|known| row.assignment.mark > known.mark);
         let before = self.assignment().mark.clone();
@@ -150,6 +162,18 @@ impl Presence {
         }
         self.confirm();
         self.assignment().mark != before
+    }
+
+    /// What stands in the own copy of a drill. A region that was cut off comes back like one that was down: it has heard nothing
+    /// of the others until it has asked them anew.
+    fn cut_is(&mut self, cut: Option<Cut>) {
+        let own = |cut: &Option<Cut>| cut.as_ref().is_some_and(|cut| cut.region == self.region);
+        if own(&self.cut) && !own(&cut) {
+            let others = self.copies.iter_mut().filter(|(region, _)| **region != self.region);
+            others.for_each(|(_, copy)| *copy = Copy::default());
+            (self.waited, self.confirmed) = (false, false);
+        }
+        self.cut = cut;
     }
 
     /// The time to ask others at the start is up. Says who has not answered.
@@ -187,6 +211,15 @@ impl Presence {
         (*mark == self.assignment().mark).then_some(moving)
     }
 
+    /// The drill that cuts a region off, as the own copy tells of it; none where that could not be read for as long as `stale`.
+    pub fn cut(&self, now: Instant, stale: Duration) -> Option<&Cut> {
+        self.cut.as_ref().filter(|_| self.hears_itself(now, stale))
+    }
+
+    fn hears_itself(&self, now: Instant, stale: Duration) -> bool {
+        self.heard(&self.region).is_some_and(|heard| now.saturating_duration_since(heard) <= stale)
+    }
+
     /// The role of a region.
     pub fn role_of(&self, region: &Region) -> Role {
         self.assignment().role_of(region, &self.file)
@@ -194,14 +227,15 @@ impl Presence {
 
     /// Whether applications may write here at `now`, where the own copy may be as old as `stale`.
     pub fn write_health(&self, now: Instant, stale: Duration) -> WriteHealth {
-        let heard = self.heard(&self.region).is_some_and(|heard| now.saturating_duration_since(heard) <= stale);
-        if !self.confirmed && !planted(Bug::EarlyServing) {
+        if self.cut(now, stale).is_some_and(|cut| cut.region == self.region) {
+            WriteHealth::CutOff
+        } else if !self.confirmed && !planted(Bug::EarlyServing) {
             WriteHealth::Unconfirmed
         } else if self.role_of(&self.region) != Role::Writer {
             WriteHealth::NotWriter
         } else if self.moving().is_some() {
             WriteHealth::Moving
-        } else if !heard {
+        } else if !self.hears_itself(now, stale) {
             WriteHealth::Unheard
         } else {
             WriteHealth::Serving
@@ -274,7 +308,8 @@ mod tests {
         let (mut west, now) = (west(), Instant::now());
         west.waited();
         let moving = Moving::new(region(1), Time::from_unix_seconds(100), String::new(), 7);
-        let with = |assignment| Found::Row(Box::new(RolesRow { assignment, moving: Some(moving.clone()) }));
+        let with =
+            |assignment| Found::Row(Box::new(RolesRow { moving: Some(moving.clone()), ..RolesRow::still(assignment) }));
         west.read(&region(2), now, row(at(2, 3, 0)));
         west.read(&region(1), now, with(at(2, 3, 0)));
         assert_eq!(west.write_health(now, STALE), WriteHealth::Serving);
@@ -285,6 +320,37 @@ mod tests {
         west.read(&region(1), now, row(at(2, 4, 0)));
         assert_eq!(west.write_health(now, STALE), WriteHealth::Serving, "somebody moved the roles over its head");
         assert_eq!(west.obeyed().moving, None);
+    }
+
+    #[test]
+    fn a_region_that_was_cut_off_comes_back_as_if_it_had_been_down_and_others_go_on() {
+        let now = Instant::now();
+        let cut = Cut::new(region(2), Time::from_unix_seconds(100), String::new(), 9);
+        let with =
+            |assignment| Found::Row(Box::new(RolesRow { cut: Some(cut.clone()), ..RolesRow::still(assignment) }));
+        let (mut west, mut north) = (west(), Presence::new(region(1), file()));
+        for presence in [&mut west, &mut north] {
+            for n in 0..3 {
+                presence.read(&region(n), now, row(at(2, 3, 0)));
+            }
+            assert!(presence.is_confirmed());
+            let own = presence.region().clone();
+            presence.read(&own, now, with(at(2, 3, 0)));
+            assert!(presence.cut(now, STALE).is_some() && presence.cut(now + STALE * 2, STALE).is_none());
+            let said = presence.obeyed();
+            assert_eq!((said.cut.as_ref(), Obeyed::decode(&said.encode())), (Some(&cut.id), Some(said.clone())));
+        }
+        assert_eq!(north.write_health(now, STALE), WriteHealth::NotWriter);
+        assert_eq!(west.write_health(now, STALE), WriteHealth::CutOff);
+        north.read(&region(1), now, row(at(1, 4, 0)));
+        assert!(north.is_confirmed() && north.heard(&region(2)).is_some());
+        assert_eq!(north.write_health(now, STALE), WriteHealth::Serving);
+        west.read(&region(2), now, row(at(2, 3, 0)));
+        assert_eq!((west.write_health(now, STALE), west.heard(&region(1))), (WriteHealth::Unconfirmed, None));
+        west.read(&region(0), now, row(at(2, 3, 0)));
+        assert!(!west.is_confirmed());
+        west.read(&region(1), now, row(at(1, 4, 0)));
+        assert_eq!((west.is_confirmed(), west.write_health(now, STALE)), (true, WriteHealth::NotWriter));
     }
 
     proptest! {

@@ -70,7 +70,7 @@ impl Failover {
         self.copy(store).await?;
         let clock = self.clock(store);
         let moving = Moving::new(self.to.clone(), clock + deadline, self.who.clone(), self.runtime.random());
-        let row = RolesRow { assignment: now.clone(), moving: Some(moving.clone()) };
+        let row = RolesRow { moving: Some(moving.clone()), ..RolesRow::still(now.clone()) };
         let judge = |known: Option<&RolesRow>| match known {
             Some(known) if known.assignment.mark > now.mark => overtaken(known),
             Some(RolesRow { moving: Some(Moving { to, by, deadline, .. }), .. }) if clock < *deadline => {

@@ -2,7 +2,7 @@
 
 use crate::model::{Etag, PartitionKey, Row, SystemTable};
 use crate::stores::{Condition, ErrorKind, Operation, Query, RegionStore, StoreError};
-use crate::topology::{Found, RolesRow, RolesRowError};
+use crate::topology::{Cut, Found, RolesRow, RolesRowError};
 
 /// A region's copy as it was read, and the ETag by which it may be replaced.
 #[derive(Debug, Clone)]
@@ -62,11 +62,25 @@ pub(in crate::replicator) async fn read_beside(store: &RegionStore, prefix: &str
 }
 
 /// Puts `row` in the place of `copy`, and where it tells of other roles, what it leaves in the trail beside it, in one
-/// transaction. Says whether it was done: not where somebody was faster.
+/// transaction. A drill that stands in `copy` goes on. Says whether it was done: not where somebody was faster.
 ///
 /// # Errors
 /// Whatever the store answers. Where the outcome is unknown, a reading tells.
 pub async fn replace_roles(store: &RegionStore, copy: &RolesCopy, row: &RolesRow) -> Result<bool, StoreError> {
+    put(store, copy, &row.clone().keeping_cut_of(copy.row())).await
+}
+
+/// Says in a region's copy that a region is cut off for a drill, or with `None` that none is. Says whether it was done: not where
+/// somebody was faster, or where there is no copy.
+///
+/// # Errors
+/// Whatever the store answers. Where the outcome is unknown, a reading tells.
+pub async fn replace_cut(store: &RegionStore, copy: &RolesCopy, cut: Option<Cut>) -> Result<bool, StoreError> {
+    let Some(row) = copy.row().cloned() else { return Ok(false) };
+    put(store, copy, &RolesRow { cut, ..row }).await
+}
+
+async fn put(store: &RegionStore, copy: &RolesCopy, row: &RolesRow) -> Result<bool, StoreError> {
     let body = row.encode();
     let current = match &copy.etag {
         Some(etag) => Operation::Replace(body, Condition::Matches(etag.clone())),

@@ -14,14 +14,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Roles, RolesCopy, read_roles, replace_roles};
+use super::{Roles, RolesCopy, read_roles, replace_cut, replace_roles};
 use crate::model::{ClosedList, Region};
 use crate::planted::{Bug, planted};
 use crate::replicator::duty::Duty;
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, RegionStore, StoreError};
 use crate::telemetry::{Event, Spell, metrics};
-use crate::topology::{Found, Moving, Role, RolesRow};
+use crate::topology::{Cut, Found, Moving, Role, RolesRow};
 
 /// How long the other regions are waited for at the start.
 const START_WITHIN: Duration = Duration::from_secs(3);
@@ -52,6 +52,7 @@ struct Told {
     unheard: Spell,
     unreadable: bool,
     moving: Option<Moving>,
+    cut: Option<Cut>,
 }
 
 impl Keeper {
@@ -66,8 +67,16 @@ impl Keeper {
         }
     }
 
-    /// Waits for the other regions' word, for a while.
+    /// Waits for the other regions' word, at the start and whenever this region was cut off.
     async fn start(&self) {
+        loop {
+            self.confirm().await;
+            self.roles.until_unconfirmed().await;
+        }
+    }
+
+    /// Waits for the other regions' word, for a while.
+    async fn confirm(&self) {
         if timeout(START_WITHIN, self.roles.until_confirmed()).await.is_err() {
             let silent: Vec<String> = self.roles.waited().iter().map(Region::to_string).collect();
             warn!(event = Event::RolesUnconfirmed.as_str(), region = %self.local.region(), silent = silent.join(", "),
@@ -97,7 +106,7 @@ impl Keeper {
             Ok(copy) => copy,
             Err(error) => return self.failed(store, told, &error),
         };
-        let changed = self.roles.read(store.region(), began, copy.found.clone());
+        let changed = self.roles.read(store.region(), began, self.in_time(store, &copy));
         if changed {
             self.tell_of_change(store.region());
         }
@@ -107,6 +116,20 @@ impl Keeper {
             Ok(Err(error)) => debug!(region = %store.region(), %error, "the roles could not be written there yet"),
             Err(_) => debug!(region = %store.region(), "the roles could not be written there in time"),
         }
+    }
+
+    /// What was found, without a drill whose time is over.
+    fn in_time(&self, store: &RegionStore, copy: &RolesCopy) -> Found {
+        match copy.row().filter(|row| row.cut.is_some() && !self.is_cut(store, row)) {
+            Some(row) => Found::Row(Box::new(RolesRow { cut: None, ..row.clone() })),
+            None => copy.found.clone(),
+        }
+    }
+
+    /// Whether a drill stands in a region's copy and its time is not over.
+    fn is_cut(&self, store: &RegionStore, row: &RolesRow) -> bool {
+        let now = store.home().clock().at(self.runtime.instant());
+        row.cut.as_ref().is_some_and(|cut| !cut.has_expired(now))
     }
 
     fn is_own(&self, store: &RegionStore) -> bool {
@@ -132,6 +155,8 @@ impl Keeper {
         let expired = copy.row().filter(|row| row.moving.as_ref().is_some_and(|moving| moving.has_expired(now)));
         if let Some(row) = expired.filter(|_| own) {
             replace_roles(store, copy, &RolesRow::still(row.assignment.clone())).await?;
+        } else if own && copy.row().is_some_and(|row| row.cut.is_some() && !self.is_cut(store, row)) {
+            replace_cut(store, copy, None).await?;
         }
         Ok(())
     }
@@ -184,6 +209,19 @@ impl Keeper {
             _ => {}
         }
         told.moving = moving;
+        let cut = self.roles.cut(self.runtime.instant());
+        match (&told.cut, &cut) {
+            (None, Some(Cut { region: lost, deadline, by, .. })) => {
+                warn!(event = Event::CutOff.as_str(), %region, %lost, %deadline, by,
+                    "a drill cuts a region off: nothing passes between it and the others, and its health answers 503");
+            }
+            (Some(past), None) => {
+                info!(event = Event::CutEnded.as_str(), %region, lost = %past.region, by = past.by,
+                    "the region that a drill had cut off is joined to the others again");
+            }
+            _ => {}
+        }
+        told.cut = cut;
     }
 
     fn tell_of_change(&self, heard_from: &Region) {

@@ -15,10 +15,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::model::Region;
-use crate::topology::{Assignment, FileRoles, Found, Moving, Obeyed, Presence, Role, Topology, WriteHealth};
+use crate::topology::{Assignment, Cut, FileRoles, Found, Mark, Moving, Obeyed, Presence, Role, Topology, WriteHealth};
 
 pub(super) use self::copies::read_beside;
-pub use self::copies::{RolesCopy, read_roles, replace_roles};
+pub use self::copies::{RolesCopy, read_roles, replace_cut, replace_roles};
 pub(super) use self::keeper::Keeper;
 
 /// The roles in force, as far as this daemon knows.
@@ -40,6 +40,8 @@ pub struct RolesStatus {
     pub assignment: Assignment,
     /// The planned failover for which the region takes no more writes.
     pub moving: Option<Moving>,
+    /// The drill that cuts a region off.
+    pub cut: Option<Cut>,
     /// Whether applications may write here, and why not.
     pub writing: WriteHealth,
     /// How many seconds ago each region's copy was last read; null for one that never was.
@@ -112,9 +114,19 @@ impl Roles {
         self.until(|presence| presence.obeyed() != *seen).await;
     }
 
+    /// Waits until other roles are in force than those of `mark`.
+    pub(super) async fn until_moved(&self, mark: &Mark) {
+        self.until(|presence| presence.assignment().mark != *mark).await;
+    }
+
     /// Waits until the roles are confirmed.
     pub async fn until_confirmed(&self) {
         self.until(Presence::is_confirmed).await;
+    }
+
+    /// Waits until they are confirmed no more: this region was cut off, and is back.
+    async fn until_unconfirmed(&self) {
+        self.until(|presence| !presence.is_confirmed()).await;
     }
 
     async fn until(&self, holds: impl Fn(&Presence) -> bool) {
@@ -139,6 +151,7 @@ impl Roles {
             topology: presence.file().topology(),
             assignment: presence.assignment().as_ref().clone(),
             moving: presence.moving().cloned(),
+            cut: presence.cut(now, self.stale).cloned(),
             writing: presence.write_health(now, self.stale),
             heard_seconds: presence.file().roles().keys().map(|region| (region.clone(), age(region))).collect(),
         }
@@ -152,6 +165,17 @@ impl Roles {
     /// The time to ask others at the start is up; says who has not answered.
     fn waited(&self) -> Vec<Region> {
         self.change(Presence::waited)
+    }
+
+    /// The drill for which nothing passes at `now` between this daemon's region and `other`.
+    pub(super) fn severed_from(&self, other: &Region, now: Instant) -> Option<Cut> {
+        let presence = self.lock();
+        presence.cut(now, self.stale).filter(|cut| cut.severs(presence.region(), other)).cloned()
+    }
+
+    /// The drill that cuts a region off at `now`.
+    fn cut(&self, now: Instant) -> Option<Cut> {
+        self.lock().cut(now, self.stale).cloned()
     }
 
     fn is_behind(&self, region: &Region) -> bool {

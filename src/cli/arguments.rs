@@ -15,7 +15,7 @@ use crate::telemetry::{LogFormat, LogLevel};
 
 /// Replicates Azure Table Storage between regions and keeps each region's Redis cache fresh.
 ///
-/// Exit codes: 0 done, 1 failed or refused, 2 usage or configuration, 4 timed out (wait).
+/// Exit codes: 0 done, 1 failed or refused, 2 usage or configuration, 3 differences found (drill), 4 timed out (wait).
 #[derive(Debug, Parser)]
 #[command(name = "tablerelay", version, propagate_version = true, arg_required_else_help = true)]
 pub(super) struct Arguments {
@@ -77,6 +77,13 @@ pub(super) enum Command {
     /// Forced works with the old region gone. It says first what is at risk: exactly, row by row, where the old store can be
     /// read, and an estimate by what was published last where it cannot.
     Failover(FailoverCommand),
+    /// Rehearse the loss of a region: cut it off, fail over, come back, compare all rows, and report as Markdown
+    ///
+    /// The daemons of all regions take the region for cut off: nothing passes between it and the others, and its health
+    /// endpoints answer 503. If it is a writer, its role is forced to another region and brought back by a planned failover at
+    /// the end. Storage cannot be cut off: applications that go on writing there do so, and what they write comes late. The cut
+    /// ends by itself at its deadline, also where this command is killed. Exit code 3 where rows differ at the end.
+    Drill(DrillCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -239,6 +246,42 @@ fn failover_time(text: &str) -> Result<Duration, String> {
     let time = typed_duration(text)?;
     let fits = (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&time);
     fits.then_some(time).ok_or_else(|| "it should be from 1s to 1h".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DrillCommand {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The region that is cut off
+    #[arg(long, value_name = "NAME", value_parser = Region::new)]
+    pub region: Region,
+    /// Do it: without this nothing is done
+    #[arg(long)]
+    pub yes: bool,
+    /// How long the region is cut off at least, 1s to 1h
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = failover_time)]
+    pub hold: Duration,
+    /// After how long the cut ends by itself, 1s to 1h: longer than --hold by what a failover takes
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = failover_time)]
+    pub deadline: Duration,
+    /// Why, for the trail and the report
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
+    /// Who, for the trail and the report, in the place of the user and machine
+    #[arg(long, value_name = "TEXT")]
+    pub who: Option<String>,
+    /// The form of the report
+    #[arg(long, value_name = "FORM", default_value = "markdown")]
+    pub output: ReportForm,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportForm {
+    /// For people
+    Markdown,
+    /// For programs
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,8 @@ pub(super) enum Exit {
     Failed,
     /// 2: usage or configuration.
     Usage,
+    /// 3: differences were found.
+    Differences,
     /// 4: timed out.
     TimedOut,
 }
@@ -21,6 +23,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::Differences => 3,
             Exit::TimedOut => 4,
         })
     }
@@ -42,6 +45,11 @@ impl Failure {
     /// What was waited for did not come in time.
     pub fn timed_out(error: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::TimedOut, error: error.into() }
+    }
+
+    /// What was compared is not equal.
+    pub fn differences(error: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::Differences, error: error.into() }
     }
 
     /// Says it on standard error, in one paragraph with its causes.

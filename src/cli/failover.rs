@@ -23,7 +23,7 @@ use crate::topology::Refusal;
 /// How often a log line says how far it is.
 const EVERY: Duration = Duration::from_secs(5);
 /// How long one request may take: a region that hangs is asked again.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows at risk that are printed; the JSON has them all.
 const PRINTED: usize = 10;
 
@@ -112,7 +112,7 @@ fn prepared(command: &FailoverCommand, settings: &Settings) -> Result<Failover, 
 }
 
 /// Who is at the keyboard, as far as the system tells.
-fn whoever() -> String {
+pub(super) fn whoever() -> String {
     let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
     let host = variable(&["HOSTNAME", "COMPUTERNAME"]);
     let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|text| text.trim().to_owned()));
@@ -235,7 +235,7 @@ impl Shown {
     }
 }
 
-fn words(progress: &Progress) -> String {
+pub(super) fn words(progress: &Progress) -> String {
     match progress {
         Progress::Stopping { region, heard, daemons } => {
             format!("{region} takes no more writes: {heard} of {daemons} daemons have heard")

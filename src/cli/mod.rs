@@ -4,6 +4,7 @@ mod arguments;
 mod cache;
 mod conflicts;
 mod demo;
+mod drill;
 mod exit;
 mod failover;
 mod inspect;
@@ -59,6 +60,12 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
             log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?;
             on_runtime(failover::failover(&command))
+        }
+        Command::Drill(command) => {
+            // Without a terminal to draw on, how far it is becomes log lines.
+            let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
+            log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?;
+            on_runtime(drill::drill(&command))
         }
         Command::Inspect(command) => {
             quiet()?;

@@ -1,13 +1,21 @@
-//! What is done when somebody asks for it: whole tables at a time through what the line does, waiting for it, and the role of a
-//! writer moved.
+//! What is done when somebody asks for it: whole tables at a time through what the line does, waiting for it, the role of a
+//! writer moved, and all of that rehearsed.
 
+mod drill;
 mod failover;
+mod stand;
 mod wait;
 mod warm;
 
+pub use drill::{
+    ComparedTable, Comparison, Difference, DoneStep, Drill, DrillError, DrillProgress, DrillReport, DrillStep,
+    DrillVerdict, FailedOver, FailedStep, Held, TellDrill, UnsentRows,
+};
 pub use failover::{Done, Failover, FailoverError, LinkRisk, Progress, Risk, RiskRow, Survey, Tell};
 pub use wait::{Reached, Wait, Waited};
 pub use warm::{WarmError, Warmed, WarmedTable, Warming};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;

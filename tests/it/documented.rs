@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tablerelay::cache::Loss;
 use tablerelay::feed::{Reason, Source};
 use tablerelay::model::ClosedList;
+use tablerelay::ops::{DrillStep, DrillVerdict};
 use tablerelay::resolve::Decision;
 use tablerelay::settle::LinkState;
 use tablerelay::telemetry::Event;
@@ -51,6 +52,8 @@ fn every_closed_list_is_documented_with_meaning_and_remedy() {
     expected = with::<MoveKind>(&expected, "MoveKind");
     expected = with::<LateWrites>(&expected, "LateWrites");
     expected = with::<LateOutcome>(&expected, "LateOutcome");
+    expected = with::<DrillStep>(&expected, "DrillStep");
+    expected = with::<DrillVerdict>(&expected, "DrillVerdict");
     expected = with::<Reading>(&expected, "Reading");
     expected = with::<Alone>(&expected, "Alone");
     expected = with::<LinkState>(&expected, "LinkState");

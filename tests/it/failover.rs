@@ -20,38 +20,38 @@ use crate::support::eventually;
 use crate::support::relay::{Config, Daemon, Ended, region};
 
 const NAMES: [&str; 3] = ["west", "north", "south"];
-const WEST: usize = 0;
-const NORTH: usize = 1;
-const SOUTH: usize = 2;
+pub(super) const WEST: usize = 0;
+pub(super) const NORTH: usize = 1;
+pub(super) const SOUTH: usize = 2;
 const WINDOW: Duration = Duration::from_secs(8);
 const REPLICATION: &str = "settle_window = \"8s\"\nmax_clock_skew = \"8s\"\nlease = \"2s\"\n";
 /// The new writer is to serve so soon after the command has begun.
 const SERVING_WITHIN: Duration = Duration::from_secs(5);
 
-fn orders() -> TableName {
+pub(super) fn orders() -> TableName {
     TableName::new("orders").expect("a table")
 }
 
 /// Regions with a daemon each, and applications that write wherever `/health/write` says so.
-struct World {
-    sites: Vec<Site>,
-    daemons: Vec<Option<Daemon>>,
-    config: Arc<Config>,
-    writers: Vec<Writer>,
+pub(super) struct World {
+    pub sites: Vec<Site>,
+    pub daemons: Vec<Option<Daemon>>,
+    pub config: Arc<Config>,
+    pub writers: Vec<Writer>,
     /// Every region writes rows of its own; where one alone writes, all rows are written by whoever that is.
-    apart: bool,
+    pub apart: bool,
     /// What was acknowledged last, by row.
-    written: Mutex<BTreeMap<String, String>>,
+    pub written: Mutex<BTreeMap<String, String>>,
 }
 
 impl World {
     /// The regions have these roles, each on what `azurite` gives it.
-    async fn new(roles: &[&str], azurite: impl Fn(usize) -> Arc<Azurite>) -> Self {
+    pub async fn new(roles: &[&str], azurite: impl Fn(usize) -> Arc<Azurite>) -> Self {
         Self::with(roles, azurite, "").await
     }
 
     /// The same with more in the configuration.
-    async fn with(roles: &[&str], azurite: impl Fn(usize) -> Arc<Azurite>, more: &str) -> Self {
+    pub async fn with(roles: &[&str], azurite: impl Fn(usize) -> Arc<Azurite>, more: &str) -> Self {
         let sites: Vec<Site> = (0..roles.len()).map(|n| Site::new(NAMES[n], azurite(n).account())).collect();
         let text = |(site, role): (&Site, &&str)| {
             let name = site.region.as_str();
@@ -72,14 +72,14 @@ impl World {
         Self { sites, daemons, config: Arc::new(config), writers, apart, written: Mutex::default() }
     }
 
-    async fn serves(&self, n: usize) -> bool {
+    pub async fn serves(&self, n: usize) -> bool {
         match &self.daemons[n] {
             Some(daemon) => get(daemon, "/health/write").await.0 == 200,
             None => false,
         }
     }
 
-    async fn serving(&self) -> Vec<&str> {
+    pub async fn serving(&self) -> Vec<&str> {
         let mut serving = Vec::new();
         for (n, site) in self.sites.iter().enumerate() {
             if self.serves(n).await {
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// Writes wherever writes are served, until it is stopped.
-    async fn write(&self, stop: &CancellationToken) {
+    pub async fn write(&self, stop: &CancellationToken) {
         for number in 0u32.. {
             for (n, writer) in self.writers.iter().enumerate() {
                 if stop.is_cancelled() {
@@ -111,12 +111,12 @@ impl World {
     }
 
     /// Runs a command while everybody goes on.
-    async fn command(&self, arguments: &[&'static str]) -> Ended {
+    pub async fn command(&self, arguments: &[&'static str]) -> Ended {
         let (config, arguments) = (self.config.clone(), arguments.to_vec());
         tokio::task::spawn_blocking(move || config.run(&arguments, &[])).await.expect("it runs")
     }
 
-    async fn all_are_equal(&self) {
+    pub async fn all_are_equal(&self) {
         let written = self.written.lock().expect("one at a time").clone();
         assert!(written.len() > 20, "too little was written to prove anything: {}", written.len());
         eventually("all regions hold what was acknowledged last", || async {
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// The rows of a region's trail.
-    async fn epochs(&self, n: usize) -> Vec<RowBody> {
+    pub async fn epochs(&self, n: usize) -> Vec<RowBody> {
         let (from, through) = (Some("epoch:".into()), Some("epoch;".into()));
         let query = Query::new(Scope::Partition { partition: "roles".into(), from, through });
         let page = self.sites[n].store.home().query(&SystemTable::Control.name(), &query).await.expect("it answers");
@@ -135,12 +135,12 @@ impl World {
     }
 
     /// What a region's trail says of its epochs: their kinds, who, and what was at risk.
-    async fn trail(&self, n: usize) -> Vec<[Option<String>; 3]> {
+    pub async fn trail(&self, n: usize) -> Vec<[Option<String>; 3]> {
         let rows = self.epochs(n).await.into_iter();
         rows.map(|row| ["Kind", "Who", "Risk"].map(|name| row.string(name))).collect()
     }
 
-    async fn kinds(&self, n: usize) -> String {
+    pub async fn kinds(&self, n: usize) -> String {
         let kinds = self.trail(n).await.into_iter().map(|[kind, ..]| kind.expect("a kind"));
         kinds.collect::<Vec<_>>().join(" ")
     }
@@ -151,7 +151,7 @@ fn start(config: &Config, region: &str) -> Daemon {
 }
 
 /// The rows of a region.
-async fn held(store: &RegionStore) -> BTreeMap<String, String> {
+pub(super) async fn held(store: &RegionStore) -> BTreeMap<String, String> {
     let mut query = Query::new(Scope::Table);
     let mut held = BTreeMap::new();
     loop {

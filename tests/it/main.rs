@@ -17,6 +17,7 @@ mod daemon;
 mod demo;
 mod deploy;
 mod documented;
+mod drill;
 mod failover;
 mod foreign;
 mod fuzz;

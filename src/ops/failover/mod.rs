@@ -120,9 +120,15 @@ pub struct Done {
 
 /// What a region answered.
 #[derive(Debug)]
-struct Answer<'a> {
-    store: &'a RegionStore,
-    copy: Result<RolesCopy, StoreError>,
+pub(in crate::ops) struct Answer<'a> {
+    pub store: &'a RegionStore,
+    pub copy: Result<RolesCopy, StoreError>,
+}
+
+/// What a region answers, in the time that it has for that.
+pub(in crate::ops) async fn in_time<T>(request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| StoreError::new(ErrorKind::Unreachable, format!("no answer within {ANSWER_WITHIN:?}"));
+    timeout(ANSWER_WITHIN, request).await.map_err(late)?
 }
 
 impl Failover {
@@ -132,8 +138,7 @@ impl Failover {
     }
 
     async fn in_time<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let late = |_| StoreError::new(ErrorKind::Unreachable, format!("no answer within {ANSWER_WITHIN:?}"));
-        timeout(ANSWER_WITHIN, request).await.map_err(late)?
+        in_time(request).await
     }
 
     /// The copy of one region. One that cannot be read as what it is, is not to be overwritten.
@@ -147,20 +152,20 @@ impl Failover {
     }
 
     /// The copies of all regions but those that are known to be silent, side by side.
-    async fn ask(&self, silent: &[Region]) -> Vec<Answer<'_>> {
+    pub(in crate::ops) async fn ask(&self, silent: &[Region]) -> Vec<Answer<'_>> {
         let ask = |store| async move { Answer { store, copy: self.in_time(read_roles(store)).await } };
         join_all(self.regions.iter().filter(|store| !silent.contains(store.region())).map(ask)).await
     }
 
     /// What is in force by those that answered.
-    fn highest(&self, answers: &[Answer<'_>]) -> Assignment {
+    pub(in crate::ops) fn highest(&self, answers: &[Answer<'_>]) -> Assignment {
         let rows = answers.iter().filter_map(|answer| answer.copy.as_ref().ok()?.row());
         let highest = rows.map(|row| &row.assignment).max_by_key(|assignment| &assignment.mark);
         highest.cloned().unwrap_or_else(|| Assignment::first(&self.file))
     }
 
     /// The storage clock of a region that has answered.
-    fn clock(&self, store: &RegionStore) -> Time {
+    pub(in crate::ops) fn clock(&self, store: &RegionStore) -> Time {
         store.home().clock().at(self.runtime.instant()).unwrap_or_else(|| self.runtime.now())
     }
 
@@ -193,7 +198,7 @@ impl Failover {
         loop {
             let attempt = async {
                 let copy = read_roles(store).await?;
-                if copy.row() == Some(row) {
+                if copy.row() == Some(&row.clone().keeping_cut_of(copy.row())) {
                     return Ok(Some(Ok(())));
                 }
                 if let (Some(error), Found::Unreadable) = (&copy.error, &copy.found) {
@@ -253,7 +258,7 @@ impl Failover {
     }
 
     /// The daemons of a region that are there.
-    async fn daemons(&self, store: &RegionStore) -> Result<Vec<Member>, StoreError> {
+    pub(in crate::ops) async fn daemons(&self, store: &RegionStore) -> Result<Vec<Member>, StoreError> {
         let scope = Scope::Partition { partition: PartitionKey::from(Member::PARTITION), from: None, through: None };
         let (mut query, mut rows) = (Query::new(scope), Vec::new());
         loop {

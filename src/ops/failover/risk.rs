@@ -11,8 +11,9 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{ANSWER_WITHIN, Failover};
-use crate::feed::{Shard, decode_hint, decode_record, decode_tombstone, first_units, record_prefix, tombstone_key};
-use crate::model::{Region, RowId, SystemTable, Time, Version};
+use crate::feed::{Shard, decode_hint, decode_record, first_units, record_prefix};
+use crate::model::{Region, RowId, SystemTable, Time};
+use crate::ops::stand::stand;
 use crate::replicator::read_links;
 use crate::settle::LinkStatus;
 use crate::stores::{ErrorKind, Query, RegionStore, Scope, StoreError, Tables};
@@ -93,7 +94,7 @@ impl Risk {
 
 impl Failover {
     /// What is at risk when `from` loses its role; `dark` says why it is known not to answer.
-    pub(super) async fn risk(&self, from: &Region, dark: Option<StoreError>) -> Risk {
+    pub(in crate::ops) async fn risk(&self, from: &Region, dark: Option<StoreError>) -> Risk {
         let others: Vec<&RegionStore> = self.regions.iter().filter(|store| store.region() != from).collect();
         let source = self.regions.iter().find(|store| store.region() == from);
         let named = match (source, dark) {
@@ -205,36 +206,18 @@ async fn compare(from: &RegionStore, to: &RegionStore, named: &BTreeSet<RowId>) 
         let id = id.clone();
         async move {
             // The destination first: what arrives in between is not counted.
-            let (there, here) = (stands(to, &id).await?, stands(from, &id).await?);
-            let lacks = here.filter(|(version, _)| there.as_ref().is_none_or(|(there, _)| there < version));
-            Ok::<_, StoreError>(lacks.map(|(version, deleted)| RiskRow {
+            let (there, here) = (stand(to, &id).await?, stand(from, &id).await?);
+            let lacks = here.filter(|here| there.as_ref().is_none_or(|there| there.version < here.version));
+            Ok::<_, StoreError>(lacks.map(|here| RiskRow {
                 table: id.table.as_str().to_owned(),
                 partition: id.partition.as_str().to_owned(),
                 row: id.row.as_str().to_owned(),
-                version: version.as_str().to_owned(),
-                deleted,
+                version: here.version.as_str().to_owned(),
+                deleted: here.row.is_none(),
             }))
         }
     };
     let asked: Vec<_> = named.iter().map(at_risk).collect();
     let found: Vec<Option<RiskRow>> = iter(asked).buffered(SIDE_BY_SIDE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
-}
-
-/// What a region holds of a row: its version, or that of its tombstone where it is absent.
-async fn stands(store: &RegionStore, id: &RowId) -> Result<Option<(Version, bool)>, StoreError> {
-    let tables = store.holding(&id.table, &id.partition);
-    if let Some(row) = or_none(tables.get(&id.table, &id.partition, &id.row).await)? {
-        return Ok(Some((row.version(store.region()), false)));
-    }
-    let shard = Shard::of(&id.table, &id.partition).partition();
-    let tombstone = or_none(tables.get(&SystemTable::Feed.name(), &shard, &tombstone_key(id)).await)?;
-    Ok(tombstone.and_then(|row| decode_tombstone(&row).ok()).map(|tombstone| (tombstone.version, true)))
-}
-
-fn or_none<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
-    match read {
-        Err(error) if error.kind == ErrorKind::NoTable => Ok(None),
-        read => read,
-    }
 }

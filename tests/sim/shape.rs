@@ -266,7 +266,8 @@ impl Shape {
             partitions: 1,
             rows: 1,
             latency: Duration::from_millis(5),
-            jitter: Duration::from_millis(dice.pick(&[60, 200])),
+            // Half a window has to be enough for a hint that takes a disagreement with it: some twenty requests, one after the other.
+            jitter: Duration::from_millis(dice.pick(&[60, 100])),
             trouble: 200,
             kinds: vec![Kind::RegionDown, Kind::RegionDown, Kind::ReplyLost, Kind::CutOneWay, Kind::DaemonKilled],
             queue: false,

@@ -178,7 +178,7 @@ fn merged(found: Vec<Shown>) -> Vec<Shown> {
 impl Report {
     fn render(&self) -> String {
         if self.conflicts.is_empty() {
-            return "There are no conflicts.".to_owned();
+            return output::nothing("There are no conflicts", self.unreachable.is_empty());
         }
         let mut table = output::table(&["ID", "AT", "TABLE", "PARTITION", "ROW", "WINNER", "LOSER", "DECISION"]);
         for shown in &self.conflicts {

@@ -47,6 +47,15 @@ pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(write(&serde_json::to_string_pretty(value)?)?)
 }
 
+/// That nothing is there; or, where not everybody could be asked, that nothing is where somebody answered.
+pub(super) fn nothing(text: &str, all_answered: bool) -> String {
+    if all_answered {
+        format!("{text}.")
+    } else {
+        format!("{text} in the regions that could be read, and not all could.")
+    }
+}
+
 /// A table for people, as wide as the terminal.
 pub(super) fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();

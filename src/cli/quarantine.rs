@@ -133,7 +133,7 @@ async fn collect(stores: &[RegionStore], limit: usize) -> Report {
 impl Report {
     fn render(&self) -> String {
         if self.entries.is_empty() {
-            return "Nothing is in quarantine.".to_owned();
+            return output::nothing("Nothing is in quarantine", self.unreachable.is_empty());
         }
         let mut table = output::table(&["ID", "REGION", "AT", "REASON", "TABLE", "PARTITION", "DETAIL"]);
         for entry in &self.entries {
@@ -301,7 +301,10 @@ mod tests {
         assert!(json.contains("\"schema\":1") && !json.contains("whole") && !json.contains("{\\\"a\\\""), "{json}");
         let cut = collect(&stores, 1).await;
         assert!(cut.render().contains("There is more in west"), "{}", cut.render());
-        assert_eq!(collect(&stores[..1], 1).await.render(), "Nothing is in quarantine.");
+        let mut empty = collect(&stores[..1], 1).await;
+        assert_eq!(empty.render(), "Nothing is in quarantine.");
+        empty.unreachable.push(Unreachable { region: Region::new("west").unwrap(), error: "no reply".to_owned() });
+        assert!(empty.render().contains("not all could"), "{}", empty.render());
     }
 
     #[tokio::test(start_paused = true)]

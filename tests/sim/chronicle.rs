@@ -55,6 +55,15 @@ impl Event {
     pub fn by_writer(&self) -> bool {
         self.line.contains("writer")
     }
+
+    /// Whether a row or a tombstone of this version is what it left.
+    pub fn leaves(&self, version: &str) -> bool {
+        match &self.touch {
+            Touch::Put(put) => put.version == version,
+            Touch::Deleted(deleted) | Touch::Tombstone(deleted) => deleted == version,
+            _ => false,
+        }
+    }
 }
 
 /// A region's copy of the roles was written.
@@ -192,6 +201,12 @@ impl Chronicle {
 }
 
 impl Book {
+    /// The region that issued a version.
+    pub fn issuer(&self, version: &str) -> Option<usize> {
+        let region = version.split_once('@')?.1.split_once('.')?.0;
+        self.names.iter().position(|name| name == region)
+    }
+
     fn mix(&mut self, at: Duration, text: impl fmt::Display) {
         struct Fnv<'a>(&'a mut u64);
         impl fmt::Write for Fnv<'_> {

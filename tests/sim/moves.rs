@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tablerelay::model::Region;
 use tablerelay::ops::{Failover, Progress};
-use tablerelay::topology::{Assignment, Role};
+use tablerelay::topology::Assignment;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -182,10 +182,4 @@ impl Operator {
         let name = |region: &Option<Region>| region.as_ref().map_or("nobody", Region::as_str).to_owned();
         self.chronicle.fault(kind, &format!("{} from {} to {}", self.who, name(&now.from), name(&now.to)));
     }
-}
-
-/// The regions that these roles make writers.
-pub fn writers(world: &World, assignment: &Assignment) -> Vec<usize> {
-    let writes = |region: &usize| assignment.roles.get(&world.places[*region].name) == Some(&Role::Writer);
-    (0..world.places.len()).filter(writes).collect()
 }

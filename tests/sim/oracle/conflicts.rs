@@ -58,23 +58,10 @@ fn is_judged(book: &Book, told: &Told, id: &RowId) -> bool {
     !told.healed.contains(id) && !book.rows[id].iter().any(ahead)
 }
 
-fn place(world: &World, version: &str) -> Option<usize> {
-    let region = version.split_once('@')?.1.split_once('.')?.0;
-    world.places.iter().position(|place| place.name.as_str() == region)
-}
-
-fn leaves(event: &Event, version: &str) -> bool {
-    match &event.touch {
-        Touch::Put(put) => put.version == version,
-        Touch::Deleted(deleted) | Touch::Tombstone(deleted) => deleted == version,
-        _ => false,
-    }
-}
-
 /// When a version came into being in its own region, as a place in the row's story.
-fn born(world: &World, book: &Book, id: &RowId, version: &str) -> Option<(usize, usize)> {
-    let region = place(world, version)?;
-    let at = book.rows.get(id)?.iter().position(|event| event.region == region && leaves(event, version))?;
+fn born(book: &Book, id: &RowId, version: &str) -> Option<(usize, usize)> {
+    let region = book.issuer(version)?;
+    let at = book.rows.get(id)?.iter().position(|event| event.region == region && event.leaves(version))?;
     Some((region, at))
 }
 
@@ -83,12 +70,12 @@ fn is_true(world: &World, book: &Book, conflict: &Named) -> Result<(), Broken> {
     let text = |what: &str| format!("{} over {loser}: {what}", conflict.winner);
     let wrong = |what: &str| Err(Broken::new("the journal names true conflicts alone", Some(id), text(what)));
     let Some(events) = book.rows.get(id) else { return wrong("there is no such row") };
-    if !events.iter().any(|event| leaves(event, loser)) {
+    if !events.iter().any(|event| event.leaves(loser)) {
         return wrong("the loser never stood anywhere");
     }
-    let Some((region, born)) = born(world, book, id, &conflict.winner) else { return Ok(()) };
+    let Some((region, born)) = born(book, id, &conflict.winner) else { return Ok(()) };
     let before = &events[..born];
-    let stood = before.iter().any(|event| event.region == region && leaves(event, loser));
+    let stood = before.iter().any(|event| event.region == region && event.leaves(loser));
     let Ok(version) = Version::parse(loser) else { return Ok(()) };
     let told =
         book.tells.iter().any(|(to, at, row)| *to == region && *at < events[born].at && tells_of(row, id, &version));
@@ -116,8 +103,8 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
     if goes_unseen(world, &here, at, version) {
         return Ok(());
     }
-    let Some((region, born)) = born(world, book, &ack.id, &winner) else { return Ok(()) };
-    let known = |event: &Event| event.region == region && names.iter().any(|name| leaves(event, name));
+    let Some((region, born)) = born(book, &ack.id, &winner) else { return Ok(()) };
+    let known = |event: &Event| event.region == region && names.iter().any(|name| event.leaves(name));
     // Once it stood in the winner's region after all, that store had overruled the winner by then: R10 lifts what it holds.
     let stood = |event: &Event| match &event.touch {
         Touch::Put(put) => event.region == region && names.contains(&put.version),

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::{Broken, Watch};
 use crate::chronicle::{Book, Chronicle, Event, Stood, Touch, stood};
 use crate::daemons::Fleet;
-use crate::moves::writers;
 use crate::sky::Sky;
 use crate::world::World;
 
@@ -57,7 +56,7 @@ pub fn are_settled(world: &World, fleet: &Fleet) -> Result<(), Broken> {
         return wrong(format!("a planned failover never ends: {first:?}"));
     }
     for daemon in &fleet.daemons {
-        let writes = writers(world, &first.assignment).contains(&daemon.region);
+        let writes = makes_writer(&first.assignment, world.places[daemon.region].name.as_str());
         let says = daemon.board.roles().writing(Instant::now());
         if daemon.serves() != writes || daemon.board.roles().present().mark != first.assignment.mark {
             return wrong(format!("{} says {says}, and the roles are {:?}", daemon.who, first.assignment.roles));
@@ -80,10 +79,7 @@ pub async fn is_not_early(world: Probed, roles: Arc<Roles>) {
             let own = world.name.as_str();
             let present = roles.present();
             let mut better = told.values().map(|row| &row.assignment).filter(|better| better.mark > present.mark);
-            let is_none = |better: &Assignment| {
-                !better.roles.iter().any(|(name, role)| name.as_str() == own && *role == Role::Writer)
-            };
-            if better.any(is_none) {
+            if better.any(|better| !makes_writer(better, own)) {
                 let text = format!("{} lets applications write before it has asked who is a writer", world.who);
                 return world.chronicle.book().violations.push(text);
             }
@@ -107,8 +103,8 @@ impl Book {
     /// brings it may have heard of them.
     pub fn check_late(&mut self, id: &RowId, event: &Event, version: &str) {
         let Some(fence) = self.journals.filter(|_| !event.by_writer()) else { return };
-        let Some(issuer) = issuer(&self.names, version).filter(|issuer| *issuer != event.region) else { return };
-        let known = |event: &Event| event.region != issuer && leaves(event, version);
+        let Some(issuer) = self.issuer(version).filter(|issuer| *issuer != event.region) else { return };
+        let known = |event: &Event| event.region != issuer && event.leaves(version);
         if self.rows.get(id).is_some_and(|events| events.iter().any(known)) {
             return;
         }
@@ -124,19 +120,6 @@ impl Book {
             );
             self.violate(id, text);
         }
-    }
-}
-
-fn issuer(names: &[String], version: &str) -> Option<usize> {
-    let region = version.split_once('@')?.1.split_once('.')?.0;
-    names.iter().position(|name| name == region)
-}
-
-fn leaves(event: &Event, version: &str) -> bool {
-    match &event.touch {
-        Touch::Put(put) => put.version == version,
-        Touch::Deleted(deleted) | Touch::Tombstone(deleted) => deleted == version,
-        _ => false,
     }
 }
 
@@ -168,16 +151,20 @@ fn may_write_by_all(world: &World, book: &Book, region: usize, at: Duration) -> 
 }
 
 fn writes(book: &Book, region: usize, assignment: &Assignment) -> bool {
-    assignment.roles.iter().any(|(name, role)| name.as_str() == book.names[region] && *role == Role::Writer)
+    makes_writer(assignment, &book.names[region])
+}
+
+fn makes_writer(assignment: &Assignment, region: &str) -> bool {
+    assignment.roles.iter().any(|(name, role)| name.as_str() == region && *role == Role::Writer)
 }
 
 /// What a planned failover waited for is not late: nothing that was written before its region had stopped is in a journal.
 pub fn planned_ones_leave_nothing_behind(world: &World, book: &Book, id: &RowId, loser: &str) -> Result<(), Broken> {
-    let Some(region) = issuer(&book.names, loser) else { return Ok(()) };
+    let Some(region) = book.issuer(loser) else { return Ok(()) };
     let Some(events) = book.rows.get(id) else { return Ok(()) };
-    let by_writer = |event: &&Event| event.by_writer() && event.region == region && leaves(event, loser);
+    let by_writer = |event: &&Event| event.by_writer() && event.region == region && event.leaves(loser);
     let Some(written) = events.iter().find(by_writer).map(|event| event.at) else { return Ok(()) };
-    if !may_write(book, region, written) || !may_write_by_all(world, book, region, written) {
+    if !may_write_by_all(world, book, region, written) {
         return Ok(());
     }
     // The next roles under which it was no writer.
@@ -259,7 +246,7 @@ fn differs(world: &World, regions: Vec<usize>) -> Option<(RowId, String)> {
             book.tells.iter().any(|(to, _, row)| regions.contains(to) && tells_of(row, id, &version))
         };
         let newest = tombs.max().filter(|tomb| **tomb > highest.version).unwrap_or(&highest.version);
-        let own = issuer(&book.names, newest).is_some_and(|issuer| regions.contains(&issuer));
+        let own = book.issuer(newest).is_some_and(|issuer| regions.contains(&issuer));
         if own || told(newest) {
             let text =
                 format!("{newest} is not everywhere: {:?}", all.iter().map(|rows| rows.get(id)).collect::<Vec<_>>());

@@ -22,7 +22,7 @@ use super::roles::read_beside;
 use super::tombstones::Tombstones;
 use crate::feed::{Shard, arrival_of, arrivals, decode_hint, decode_record, record_prefix};
 use crate::model::{ClosedList, PartitionKey, Region, Row, RowId, RowKey, SystemTable, Time, Version};
-use crate::resolve::is_unsent;
+use crate::resolve::{Finding, is_unsent};
 use crate::runtime::Runtime;
 use crate::stores::{Condition, ErrorKind, Operation, Page, Query, RegionStore, Scope, StoreError};
 use crate::telemetry::Event;
@@ -74,6 +74,21 @@ struct Open {
     delete: bool,
 }
 
+/// A row that is named by something open, as it stands here and in each of the other regions.
+struct Seen {
+    id: RowId,
+    open: Open,
+    here: Finding,
+    /// With when their applied log tells that the change came in.
+    there: Vec<(Finding, Option<Time>)>,
+}
+
+impl Seen {
+    fn is_unsent(&self, lost: Time) -> bool {
+        is_unsent(&self.open.version, self.open.delete, &self.here, &self.there, lost)
+    }
+}
+
 impl Residual {
     /// Looks whenever the roles change, until it is stopped.
     pub async fn run(self, stop: CancellationToken) {
@@ -121,12 +136,15 @@ impl Residual {
         let (mut losses, all_asked) = self.losses().await?;
         let counts = losses.values().any(|loss| loss.unsent.is_none()) && !self.gate.is_open(mark);
         if counts {
+            let (seen, unasked) = self.see().await?;
+            if !unasked.is_empty() && !late {
+                return Err(StoreError::new(ErrorKind::Unreachable, "regions that may have it do not answer"));
+            }
             for (mark, loss) in losses.iter_mut().filter(|(_, loss)| loss.unsent.is_none()) {
-                let (rows, unasked) = self.count(loss.moved.at).await?;
-                if !unasked.is_empty() && !late {
-                    return Err(StoreError::new(ErrorKind::Unreachable, "regions that may have it do not answer"));
-                }
-                let unsent = Unsent::new(rows, loss.moved.at, unasked, self.runtime.now());
+                let lost = loss.moved.at;
+                let rows = seen.iter().filter(|seen| seen.is_unsent(lost));
+                let rows = rows.map(|Seen { id, open, .. }| (id.clone(), open.version.time())).collect();
+                let unsent = Unsent::new(rows, lost, unasked.clone(), self.runtime.now());
                 loss.unsent = Some(self.settle(mark, loss, unsent).await?);
             }
         }
@@ -206,8 +224,8 @@ impl Residual {
         done
     }
 
-    /// The rows that were not sent by `lost`, each with the time of its version, and the regions that could not be asked.
-    async fn count(&self, lost: Time) -> Result<(Vec<(RowId, Time)>, Vec<Region>), StoreError> {
+    /// What is open here, as it stands here and elsewhere, and the regions that could not be asked.
+    async fn see(&self) -> Result<(Vec<Seen>, Vec<Region>), StoreError> {
         let open: Vec<(RowId, Open)> = self.open().await?.into_iter().collect();
         let Some(oldest) = open.iter().map(|(_, open)| open.version.time()).min() else {
             return Ok(Default::default());
@@ -220,10 +238,10 @@ impl Residual {
             }
         }
         let here = Tombstones::new(self.local.clone(), self.tombstone_scan);
-        let mut rows = Vec::new();
+        let mut seen = Vec::new();
         for chunk in open.chunks(LOOK_ROWS) {
             let ids: Vec<&RowId> = chunk.iter().map(|(id, _)| id).collect();
-            let found = look(&self.local, &here, &ids).await?;
+            let here = look(&self.local, &here, &ids).await?;
             let mut there = vec![Vec::new(); chunk.len()];
             for (store, tombstones, arrived) in &asked {
                 let findings = look(store, tombstones, &ids).await?;
@@ -231,13 +249,10 @@ impl Residual {
                     all.push((finding, arrived.get(&(id.clone(), arrival_of(&open.version))).copied()));
                 }
             }
-            for (((id, open), found), there) in chunk.iter().zip(&found).zip(&there) {
-                if is_unsent(&open.version, open.delete, found, there, lost) {
-                    rows.push((id.clone(), open.version.time()));
-                }
-            }
+            let all = chunk.iter().cloned().zip(here).zip(there);
+            seen.extend(all.map(|(((id, open), here), there)| Seen { id, open, here, there }));
         }
-        Ok((rows, unasked))
+        Ok((seen, unasked))
     }
 
     /// The highest change of this region of every row that its feed or its backlog names.

@@ -15,8 +15,9 @@ use super::exit::Failure;
 use super::failover::{PATIENCE, whoever, words};
 use super::output;
 use super::settings::settings;
+use super::signals::until_asked;
 use crate::config::Settings;
-use crate::daemon::{Connector, Signals};
+use crate::daemon::Connector;
 use crate::model::ClosedList;
 use crate::ops::{Drill, DrillError, DrillProgress, DrillReport, DrillVerdict, Progress};
 use crate::runtime::Runtime;
@@ -29,7 +30,8 @@ pub(super) async fn drill(command: &DrillCommand) -> Result<(), Failure> {
     let drill = prepared(command, &settings)?;
     confirmed(command)?;
     let shown = Shown::new();
-    let report = held(&drill, &shown).await?;
+    let work = async |stop: &CancellationToken| drill.run(stop, &|progress| shown.tell(&progress)).await;
+    let report = until_asked(work).await?;
     shown.end();
     let report = report.map_err(|error| match error {
         DrillError::Region(_) => Failure::usage(error),
@@ -40,25 +42,6 @@ pub(super) async fn drill(command: &DrillCommand) -> Result<(), Failure> {
         ReportForm::Json => output::print_json(&report)?,
     }
     concluded(&report)
-}
-
-/// Holds the drill until it is over; a signal ends it as early as it can end well.
-async fn held(drill: &Drill, shown: &Shown) -> Result<Result<DrillReport, DrillError>, Failure> {
-    let (stop, over) = (CancellationToken::new(), CancellationToken::new());
-    let signals = Signals::install()?;
-    let work = async {
-        let report = drill.run(&stop, &|progress| shown.tell(&progress)).await;
-        over.cancel();
-        report
-    };
-    let asked = async {
-        let waited = signals.wait(over.clone()).await;
-        stop.cancel();
-        waited
-    };
-    let (report, waited) = tokio::join!(work, asked);
-    waited?;
-    Ok(report)
 }
 
 fn prepared(command: &DrillCommand, settings: &Settings) -> Result<Drill, Failure> {

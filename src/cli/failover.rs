@@ -13,8 +13,9 @@ use super::arguments::{FailoverCommand, Output};
 use super::exit::Failure;
 use super::output;
 use super::settings::settings;
+use super::signals::until_asked;
 use crate::config::Settings;
-use crate::daemon::{Connector, Signals};
+use crate::daemon::Connector;
 use crate::model::Region;
 use crate::ops::{Done, Failover, FailoverError, LinkRisk, Progress, Risk, Survey};
 use crate::runtime::Runtime;
@@ -48,7 +49,9 @@ pub(super) async fn failover(command: &FailoverCommand) -> Result<(), Failure> {
         let done = failover.force(&survey, &mut |progress| shown.tell(&progress)).await;
         (Some(survey), done)
     } else {
-        (None, planned(command, &failover, &mut shown).await?)
+        let tell = &mut |progress| shown.tell(&progress);
+        let work = async |stop: &CancellationToken| failover.planned(command.deadline, stop, tell).await;
+        (None, until_asked(work).await?)
     };
     shown.end();
     let done = done.map_err(failure)?;
@@ -63,28 +66,6 @@ pub(super) async fn failover(command: &FailoverCommand) -> Result<(), Failure> {
         )));
     }
     Ok(())
-}
-
-async fn planned(
-    command: &FailoverCommand,
-    failover: &Failover,
-    shown: &mut Shown,
-) -> Result<Result<Done, FailoverError>, Failure> {
-    let (stop, over) = (CancellationToken::new(), CancellationToken::new());
-    let signals = Signals::install()?;
-    let work = async {
-        let done = failover.planned(command.deadline, &stop, &mut |progress| shown.tell(&progress)).await;
-        over.cancel();
-        done
-    };
-    let asked = async {
-        let waited = signals.wait(over.clone()).await;
-        stop.cancel();
-        waited
-    };
-    let (done, waited) = tokio::join!(work, asked);
-    waited?;
-    Ok(done)
 }
 
 fn failure(error: FailoverError) -> Failure {

@@ -13,6 +13,7 @@ mod quarantine;
 mod regions;
 mod run;
 mod settings;
+mod signals;
 mod status;
 mod store;
 mod wait;

@@ -27,7 +27,7 @@ pub fn check(world: &World, told: &Told) -> Result<(), Broken> {
     let named = named(world);
     let book = world.chronicle.book();
     for conflict in named.iter().filter(|conflict| conflict.asked) {
-        is_true(world, &book, conflict)?;
+        is_true(&book, conflict)?;
     }
     for conflict in named.iter().filter(|conflict| conflict.late) {
         planned_ones_leave_nothing_behind(world, &book, &conflict.id, &conflict.loser)?;
@@ -65,7 +65,7 @@ fn born(book: &Book, id: &RowId, version: &str) -> Option<(usize, usize)> {
     Some((region, at))
 }
 
-fn is_true(world: &World, book: &Book, conflict: &Named) -> Result<(), Broken> {
+fn is_true(book: &Book, conflict: &Named) -> Result<(), Broken> {
     let (id, loser) = (&conflict.id, &conflict.loser);
     let text = |what: &str| format!("{} over {loser}: {what}", conflict.winner);
     let wrong = |what: &str| Err(Broken::new("the journal names true conflicts alone", Some(id), text(what)));

@@ -98,8 +98,7 @@ impl Referee {
         let clock = self.here.store.holding(&id.table, &id.partition).clock();
         let now = clock.at(Instant::now()).unwrap_or_else(|| self.runtime.now());
         if from_the_future(&winner, now, self.max_clock_skew) {
-            self.quarantine.future_row(id, &winner, Some(to.region())).await?;
-            return Ok(Disagreement::Quarantined);
+            return self.set_aside(to.region(), id, &theirs).await;
         }
         if planted(Bug::NoTakeOver) {
             return Ok(Disagreement::Superseded);
@@ -134,6 +133,19 @@ impl Referee {
             }
             Err(Unsettled::Failed(error)) => Err(error),
         }
+    }
+
+    /// R7: what the destination holds is not taken over before its time. The announcement of what stands here ends all the same,
+    /// so whoever brings that version once its time has come finds nothing that waits: what will give way is named now.
+    async fn set_aside(&self, from: &Region, id: &RowId, theirs: &Finding) -> Result<Disagreement, StoreError> {
+        let Some(version) = theirs.version() else { return Ok(Disagreement::Gone) };
+        match self.here.name_lost(id, theirs, (from, self.journal.as_ref())).await {
+            Ok(()) => {}
+            Err(Unsettled::LookAgain) => return Ok(Disagreement::Gone),
+            Err(Unsettled::Failed(error)) => return Err(error),
+        }
+        self.quarantine.future_row(id, version, Some(from)).await?;
+        Ok(Disagreement::Quarantined)
     }
 
     /// What stands in `home` was issued there by no writer: `None` where it is taken over all the same.

@@ -124,9 +124,7 @@ impl Single {
         for _ in 0..ATTEMPTS {
             let stand = self.stand(id).await?;
             let there = stand.standing(self.region());
-            if let Some(lost) = Lost::of(&stand, self.region(), finding) {
-                self.weigh(id, finding, lost, via).await?;
-            }
+            self.weigh_stand(id, finding, &stand, via).await?;
             let done = match finding {
                 Finding::Row { version, body } => match deliver_row(version, self.region(), &there) {
                     Verdict::Equal | Verdict::Newer => Ok(Settled::Had),
@@ -146,6 +144,19 @@ impl Single {
             }
         }
         Err(Unsettled::LookAgain)
+    }
+
+    /// Names in the journal what would give way here to `winner`, for which nothing is written yet.
+    pub async fn name_lost(&self, id: &RowId, winner: &Finding, via: Via<'_>) -> Result<(), Unsettled> {
+        let stand = self.stand(id).await?;
+        self.weigh_stand(id, winner, &stand, via).await
+    }
+
+    async fn weigh_stand(&self, id: &RowId, winner: &Finding, stand: &Stand, via: Via<'_>) -> Result<(), Unsettled> {
+        match Lost::of(stand, self.region(), winner) {
+            Some(lost) => self.weigh(id, winner, lost, via).await,
+            None => Ok(()),
+        }
     }
 
     async fn weigh(

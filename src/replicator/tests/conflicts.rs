@@ -124,3 +124,26 @@ async fn a_conflict_is_not_certain_where_the_log_that_would_tell_may_be_collecte
     let [conflict] = world.conflicts().try_into().unwrap();
     assert_eq!((&conflict.loser.version, conflict.asked), (&old, false));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_version_from_the_future_will_overwrite_is_named_before_its_announcement_ends() {
+    let mut world = World::new(2).await;
+    let north = Region::new("north").unwrap();
+    let ahead = Version::new(world.runtime.now() + Duration::from_secs(300), &north, WriterId(9));
+    world.announce(1, "p", &["a"], &[], &ahead).await;
+    let body = World::body("p", "a", "from a clock that is ahead", &ahead);
+    world.stores[1].write(&table(), &Operation::Insert(body)).await.unwrap();
+    let low = world.put(0, "p", "a", "from the east").await;
+    // East's daemon finds it, and has nothing left to wait for.
+    world.start_one(0, &Settings::default());
+    world.until("east's record ends", 20, |world| records(&world.stores[0]).is_empty()).await;
+    assert_eq!(world.stores[0].snapshot(&SystemTable::Quarantine.name()).len(), 1);
+    world.stops[0].cancel();
+    tokio::time::sleep(Duration::from_secs(320)).await;
+    world.start_one(1, &Settings::default());
+    world.settle(Duration::from_secs(100)).await;
+    world.assert_equal();
+    let [conflict] = world.conflicts().try_into().unwrap();
+    assert_eq!((&conflict.winner.version, &conflict.loser.version), (&ahead, &low));
+    assert!(conflict.loser.row.as_deref().is_some_and(|row| row.contains("from the east")), "{conflict:?}");
+}

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::Roles;
 use super::late::{Gate, PATIENCE};
-use super::look::look;
+use super::look::{Sight, look, look_when};
 use super::roles::read_beside;
 use super::tombstones::Tombstones;
 use crate::feed::{Shard, arrival_of, arrivals, decode_hint, decode_record, record_prefix};
@@ -74,18 +74,18 @@ struct Open {
     delete: bool,
 }
 
-/// A row that is named by something open, as it stands here and in each of the other regions.
+/// A row that is named by something open, as it stands here.
 struct Seen {
     id: RowId,
     open: Open,
     here: Finding,
-    /// With when their applied log tells that the change came in.
-    there: Vec<(Finding, Option<Time>)>,
+    /// When the change came to each of the other regions that has it, or had it.
+    came: Vec<Time>,
 }
 
 impl Seen {
     fn is_unsent(&self, lost: Time) -> bool {
-        is_unsent(&self.open.version, self.open.delete, &self.here, &self.there, lost)
+        is_unsent(&self.open.version, self.open.delete, &self.here, &self.came, lost)
     }
 }
 
@@ -242,15 +242,15 @@ impl Residual {
         for chunk in open.chunks(LOOK_ROWS) {
             let ids: Vec<&RowId> = chunk.iter().map(|(id, _)| id).collect();
             let here = look(&self.local, &here, &ids).await?;
-            let mut there = vec![Vec::new(); chunk.len()];
+            let mut came = vec![Vec::new(); chunk.len()];
             for (store, tombstones, arrived) in &asked {
-                let findings = look(store, tombstones, &ids).await?;
-                for ((all, finding), (id, open)) in there.iter_mut().zip(findings).zip(chunk) {
-                    all.push((finding, arrived.get(&(id.clone(), arrival_of(&open.version))).copied()));
+                let sights = look_when(store, tombstones, &ids).await?;
+                for ((all, sight), (id, open)) in came.iter_mut().zip(sights).zip(chunk) {
+                    all.extend(came_in(arrived, id, &open.version, &sight));
                 }
             }
-            let all = chunk.iter().cloned().zip(here).zip(there);
-            seen.extend(all.map(|(((id, open), here), there)| Seen { id, open, here, there }));
+            let all = chunk.iter().cloned().zip(here).zip(came);
+            seen.extend(all.map(|(((id, open), here), came)| Seen { id, open, here, came }));
         }
         Ok((seen, unasked))
     }
@@ -297,6 +297,13 @@ impl Residual {
         }
         Ok(arrived)
     }
+}
+
+/// When a change came to a region, if it did: by its applied log, or by what stands where the log does not tell of it. Of what
+/// was taken over it is told only after it was written, and what was told may have been collected.
+fn came_in(arrived: &Arrived, id: &RowId, version: &Version, (finding, stored): &Sight) -> Option<Time> {
+    let told = arrived.get(&(id.clone(), arrival_of(version))).copied();
+    told.or_else(|| stored.filter(|_| finding.version() == Some(version)))
 }
 
 /// All rows of a query; a table that is not there holds none.

@@ -26,23 +26,13 @@ pub fn lateness(found: &Version, stands: &Standing) -> Lateness {
 }
 
 /// Whether a change that its region announced, and that is open there or waits as a hint, was carried out and reached none of the
-/// other regions by `lost`, when the region lost its role: so what it had not sent. `here` is what stands in its region now, `there`
-/// what stands in each of the others, and when the applied log of that one tells that the change came in.
+/// other regions by `lost`, when the region lost its role: so what it had not sent. `here` is what stands in its region now,
+/// `came` when the change came to each of the others that has it, or had it before it was overwritten there.
 ///
-/// What was never carried out was not lost. What stands in another region, or did before it was overwritten, was sent, even if
-/// the announcement has not ended; unless it came there only later, because another region met it here and took it over.
-pub fn is_unsent(
-    announced: &Version,
-    delete: bool,
-    here: &Finding,
-    there: &[(Finding, Option<Time>)],
-    lost: Time,
-) -> bool {
-    let reached = |(finding, came): &(Finding, Option<Time>)| match came {
-        Some(came) => *came <= lost,
-        None => finding.version() == Some(announced),
-    };
-    meaning(announced, delete, here) != Meaning::NotYet && !there.iter().any(reached)
+/// What was never carried out was not lost. What came to another region was sent, even if the announcement has not ended; unless
+/// it came there only later, because that region met it here and took it over.
+pub fn is_unsent(announced: &Version, delete: bool, here: &Finding, came: &[Time], lost: Time) -> bool {
+    meaning(announced, delete, here) != Meaning::NotYet && !came.iter().any(|came| *came <= lost)
 }
 
 #[cfg(test)]
@@ -80,16 +70,14 @@ mod tests {
     #[test]
     fn unsent_is_what_was_carried_out_and_never_came_to_another_region() {
         let row = |tick| Finding::Deleted(of("west", tick));
-        let (before, after) = (Some(Time::from_ticks(90)), Some(Time::from_ticks(101)));
-        let unsent = |here, there: &[(Finding, Option<Time>)]| {
-            is_unsent(&of("west", 5), true, &here, there, Time::from_ticks(100))
-        };
-        assert!(unsent(row(5), &[(row(4), None), (Finding::Nothing, None)]));
-        assert!(unsent(row(7), &[(row(7), None)]), "overwritten by what the others have");
-        assert!(!unsent(row(5), &[(row(4), None), (row(5), None)]), "one of them has it");
-        assert!(!unsent(row(7), &[(row(7), before)]), "one of them had it");
-        assert!(unsent(row(5), &[(row(5), after)]), "it was taken over when the region was back");
-        assert!(!unsent(row(5), &[(row(5), after), (row(5), before)]), "one got it from the other");
+        let (before, after) = (Time::from_ticks(90), Time::from_ticks(101));
+        let unsent = |here, came: &[Time]| is_unsent(&of("west", 5), true, &here, came, Time::from_ticks(100));
+        assert!(unsent(row(5), &[]));
+        assert!(unsent(row(7), &[]), "overwritten by what the others have");
+        assert!(!unsent(row(5), &[before]), "one of them has it");
+        assert!(!unsent(row(7), &[before]), "one of them had it");
+        assert!(unsent(row(5), &[after]), "it was taken over when the region was back");
+        assert!(!unsent(row(5), &[after, before]), "one got it from the other");
         assert!(!is_unsent(&of("west", 5), false, &row(4), &[], Time::EPOCH), "it was announced and never written");
     }
 

@@ -1,5 +1,7 @@
 //! Caches that were emptied: which may lack rows at the end, and which somebody must have told of.
 
+use std::collections::BTreeSet;
+
 use tablerelay::model::{Row, SystemTable};
 
 use crate::daemons::Fleet;
@@ -33,9 +35,14 @@ impl Flushes {
         Self(all)
     }
 
-    pub fn flush(&mut self, world: &World, region: usize) {
+    pub fn flush(&mut self, world: &World, fleet: &Fleet, region: usize) {
         let (cache, fate) = (&world.places[region].cache, &mut self.0[region]);
-        let marked = cache.snapshot().keys().filter(|key| is_marker(key)).count() == MARKERS;
+        let held = cache.snapshot();
+        let markers = || held.iter().filter(|(key, _)| is_marker(key)).map(|(_, held)| &held.version);
+        // Of two daemons that begin with a new cache one may have asked what was known of it before the other marked it, and
+        // finds it as empty as it must be. By the second round, when one marker is younger, both have looked.
+        let looked = fleet.of(region) == 1 || markers().collect::<BTreeSet<_>>().len() > 1;
+        let marked = looked && markers().count() == MARKERS;
         // One that was cut off while its first markers were written may not know of them.
         let known = |row: &Row| row.body.partition().as_str() == "cache" && row.body.string("Marked").is_some();
         let marked = marked && world.system(region, SystemTable::Control).iter().any(known);

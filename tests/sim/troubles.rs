@@ -36,7 +36,7 @@ pub fn brew(world: &World, fleet: &mut Fleet, crowd: &Crowd, flushes: &mut Flush
         }
         Kind::WriterJump => crowd.jump(Duration::from_secs(4)),
         Kind::CacheFlushed | Kind::CacheRestarted => {
-            flushes.flush(world, region);
+            flushes.flush(world, fleet, region);
             world.chronicle.fault(kind, world.places[region].name.as_str());
             if kind == Kind::CacheRestarted {
                 storm(world, fleet, kind, region);

@@ -99,7 +99,8 @@ impl Book {
         let early = now > *told + ON_ITS_WAY && now < *until;
         let again = early && std::mem::replace(asked, true);
         let text = again.then(|| format!("{} asked {key:?} again {:?} too early", line.who, *until - now));
-        if early && fault.is_none() {
+        // Answered, if slowly: the daemon goes by that from then on.
+        if early && matches!(fault, None | Some(Fault::Delay(_))) {
             self.waits.remove(&key);
         }
         text

@@ -32,8 +32,8 @@ pub struct Restraint {
 struct Wait {
     told: Instant,
     until: Instant,
-    /// Somebody did not.
-    asked: bool,
+    /// Until when the one who did not hear of it was to wait.
+    forgiven: Instant,
 }
 
 #[derive(Default)]
@@ -91,16 +91,19 @@ impl Book {
         })
     }
 
-    /// Once is forgiven: who lets go of a request that is under way, as a lane does that parks its destination, never hears
-    /// what the server asked for.
+    /// Once is forgiven, and what was asked for forgotten with it: who lets go of a request that is under way, as a lane does
+    /// that parks its destination, never hears of it. From then on the next answer counts.
     fn too_early(&mut self, line: &Line, request: &Request<'_>, fault: Option<&Fault>, now: Instant) -> Option<String> {
         let key = key(line, request)?;
-        let Wait { told, until, asked } = self.waits.get_mut(&key)?;
-        let early = now > *told + ON_ITS_WAY && now < *until;
-        let again = early && std::mem::replace(asked, true);
-        let text = again.then(|| format!("{} asked {key:?} again {:?} too early", line.who, *until - now));
+        let wait = self.waits.get_mut(&key)?;
+        if now <= wait.told + ON_ITS_WAY || now >= wait.until {
+            return None;
+        }
+        let (again, left) = (now < wait.forgiven, wait.until - now);
+        let text = again.then(|| format!("{} asked {key:?} again {left:?} too early", line.who));
+        (wait.forgiven, wait.until) = (wait.until, now);
         // Answered, if slowly: the daemon goes by that from then on.
-        if early && matches!(fault, None | Some(Fault::Delay(_))) {
+        if matches!(fault, None | Some(Fault::Delay(_))) {
             self.waits.remove(&key);
         }
         text
@@ -109,11 +112,8 @@ impl Book {
     fn told(&mut self, line: &Line, request: &Request<'_>, fault: Option<&Fault>, now: Instant) {
         let (Some(Fault::Before(error)), Some(key)) = (fault, key(line, request)) else { return };
         let Some(after) = error.retry_after else { return };
-        let wait = self.waits.entry(key).or_insert(Wait { told: now, until: now, asked: false });
-        wait.asked &= now < wait.until;
-        // What was never heard is forgotten with it: from then on the next answer counts.
-        let before = if wait.asked { now } else { wait.until };
-        (wait.told, wait.until) = (now, before.max(now + after));
+        let wait = self.waits.entry(key).or_insert(Wait { told: now, until: now, forgiven: now });
+        (wait.told, wait.until) = (now, wait.until.max(now + after));
     }
 }
 

@@ -58,6 +58,7 @@ mod settings;
 mod single;
 mod source;
 mod source_health;
+mod strays;
 mod survivor;
 mod tasks;
 #[cfg(test)]
@@ -80,7 +81,7 @@ pub use self::board::{CacheStatus, Delivered, ReadStatus, Snapshot, StatusBoard}
 pub use self::conflict::{Conflict, Side, UnreadableConflict};
 pub use self::links::read_links;
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
-pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, replace_cut, replace_roles};
+pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, read_trail, replace_cut, replace_roles};
 pub use self::settings::{CacheSetup, Settings, Setup};
 pub use self::tasks::{LineTask, ReplicatorError, Roll};
 

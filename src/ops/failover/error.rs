@@ -62,6 +62,25 @@ pub enum FailoverError {
         /// The region that stays the writer.
         from: Region,
     },
+    /// The target lacks what a region wrote that gave its role up by plan before, and that region does not send it.
+    #[error(
+        "{to} is behind: {region} gave its role up at {until}, and {to} has what {region} wrote before up to {} alone. Nothing \
+         has moved. Bring {region} back or see why it does not send; if it is gone for good, take it out of the configuration",
+        .last_sync.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
+    )]
+    Owed {
+        /// The region that owes something.
+        region: Region,
+        /// The target.
+        to: Region,
+        /// When it gave its role up.
+        until: Time,
+        /// What it has sent.
+        last_sync: Option<Time>,
+    },
+    /// Somebody asked for the end before anybody was told of it.
+    #[error("given up as asked, before anything was begun")]
+    Unbegun,
     /// It took so long that the region took its role back.
     #[error("its time was over before the role could be moved. Nothing has moved, and {from} serves writes again")]
     Expired {

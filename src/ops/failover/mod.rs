@@ -6,12 +6,14 @@
 //!
 //! - [planned]: the copy of the *old* writer's region decides. Before that it says that the region takes no more writes, until a
 //!   deadline; a command that is gone by then has changed nothing, since the region takes that out again.
+//!   Before that region is asked for anything, the target is waited for where a [third region still owes it](owed) something.
 //! - [forced]: the copy of the *target's* region decides, since the old one may be gone.
 //!
 //! Two commands at a time make two rows of one epoch at most, of which the daemons of all regions choose the same.
 
 mod error;
 mod forced;
+mod owed;
 mod planned;
 mod risk;
 #[cfg(test)]

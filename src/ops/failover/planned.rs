@@ -8,6 +8,8 @@
 //! 3. The copy of the old writer's region gets the new roles, on the ETag of the row that says moving. The daemons of the region take that
 //!    row out when its deadline has passed, and serve only after that: so either the role moves, or the region goes on.
 //!
+//! A third region that gave its role up by plan may owe the target something still: that is [waited for](super::owed) first.
+//!
 //! Where a region joins the writers and nobody has to leave (multi-active), it only has to have what the others wrote before.
 
 use std::time::Duration;
@@ -46,6 +48,8 @@ impl Failover {
         let planned = plan_move(&self.file, &now, &self.to, self.from.as_ref(), MoveKind::Planned)?;
         // Before anybody is asked to stop: the target has to be there.
         self.copy(self.store(&self.to)?).await?;
+        self.until_paid(&now, planned.from.as_ref(), started + deadline, stop, tell).await?;
+        let deadline = deadline.saturating_sub(started.elapsed());
         let assignment = match &planned.from {
             Some(from) => {
                 let begun = self.begin(from, &now, deadline).await?;
@@ -150,7 +154,7 @@ impl Failover {
     ) -> Result<(), FailoverError> {
         let region = from.region();
         loop {
-            let link = self.in_time(link(from, &self.to)).await.ok().flatten();
+            let link = self.in_time(link(from, region, &self.to)).await.ok().flatten();
             let last_sync = link.as_ref().and_then(|link| link.last_sync);
             let waiting = link.as_ref().map_or(0, |link| link.backlog_rows);
             tell(Progress::Draining { region: region.clone(), last_sync, until, waiting });
@@ -234,10 +238,10 @@ fn is_ours(known: &RolesRow, begun: &Begun<'_>) -> bool {
     moving && known.assignment.mark == begun.row.assignment.mark
 }
 
-/// A link as its source has published it.
-async fn link(from: &RegionStore, to: &Region) -> Result<Option<LinkStatus>, StoreError> {
-    let (partition, row) = (LinkStatus::PARTITION.into(), LinkStatus::row_key(from.region(), to));
-    match from.home().get(&SystemTable::Control.name(), &partition, &row).await {
+/// A link as its source has published it, at either of its ends.
+pub(super) async fn link(at: &RegionStore, from: &Region, to: &Region) -> Result<Option<LinkStatus>, StoreError> {
+    let (partition, row) = (LinkStatus::PARTITION.into(), LinkStatus::row_key(from, to));
+    match at.home().get(&SystemTable::Control.name(), &partition, &row).await {
         Err(error) if error.kind == ErrorKind::NoTable => Ok(None),
         row => Ok(row?.and_then(|row| LinkStatus::decode(&row.body).ok())),
     }

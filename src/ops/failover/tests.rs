@@ -141,6 +141,35 @@ async fn a_planned_failover_that_is_asked_to_end_leaves_the_old_writer_serving_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_region_that_a_third_one_still_owes_something_is_no_target() {
+    let mut world = World::new(&[W, Standby, Standby]).await;
+    world.lines[&(EAST, NORTH)].faults().cut(true);
+    for number in 0..3 {
+        world.write(number).await;
+    }
+    // South has all of it, and north nothing, when east gives up its role and is lost.
+    world.planned(2).await.unwrap();
+    world.lose(EAST);
+    let (failover, _) = world.failover(NORTH);
+    let refused = failover.planned(Duration::from_secs(5), &CancellationToken::new(), &mut |_| {}).await.unwrap_err();
+    assert!(matches!(&refused, FailoverError::Owed { .. }), "{refused}");
+    assert!(refused.to_string().starts_with("north is behind: east gave its role up at"), "{refused}");
+    assert_eq!(world.serving(), [2], "south has been asked for nothing");
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let stopped = failover.planned(Duration::from_secs(5), &stop, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(stopped, FailoverError::Unbegun), "{stopped}");
+
+    world.bring_back(EAST);
+    world.planned(NORTH).await.unwrap();
+    assert_eq!((world.serving(), world.contents(NORTH).len()), (vec![NORTH], 3));
+    // What it owes nobody, it may be gone with.
+    world.lose(EAST);
+    world.planned(2).await.unwrap();
+    assert_eq!(world.serving(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_planned_failover_needs_a_daemon_and_is_alone() {
     let mut world = World::new(&[W, Standby]).await;
     world.lines[&(EAST, NORTH)].faults().cut(true);

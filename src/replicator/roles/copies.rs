@@ -2,7 +2,7 @@
 
 use crate::model::{Etag, PartitionKey, Row, SystemTable};
 use crate::stores::{Condition, ErrorKind, Operation, Query, RegionStore, StoreError};
-use crate::topology::{Cut, Found, RolesRow, RolesRowError};
+use crate::topology::{Assignment, Cut, Found, RolesRow, RolesRowError};
 
 /// A region's copy as it was read, and the ETag by which it may be replaced.
 #[derive(Debug, Clone)]
@@ -59,6 +59,15 @@ pub(in crate::replicator) async fn read_beside(store: &RegionStore, prefix: &str
             return Ok(rows);
         }
     }
+}
+
+/// The moves that a region's trail tells of; what cannot be read is none.
+///
+/// # Errors
+/// Whatever the store answers.
+pub async fn read_trail(store: &RegionStore) -> Result<Vec<Assignment>, StoreError> {
+    let rows = read_beside(store, RolesRow::TRAIL).await?;
+    Ok(rows.iter().filter_map(|row| RolesRow::decode(&row.body).ok()).map(|row| row.assignment).collect())
 }
 
 /// Puts `row` in the place of `copy`, and where it tells of other roles, what it leaves in the trail beside it, in one

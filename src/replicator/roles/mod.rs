@@ -18,7 +18,7 @@ use crate::model::Region;
 use crate::topology::{Assignment, Cut, FileRoles, Found, Mark, Moving, Obeyed, Presence, Role, Topology, WriteHealth};
 
 pub(super) use self::copies::read_beside;
-pub use self::copies::{RolesCopy, read_roles, replace_cut, replace_roles};
+pub use self::copies::{RolesCopy, read_roles, read_trail, replace_cut, replace_roles};
 pub(super) use self::keeper::Keeper;
 
 /// The roles in force, as far as this daemon knows.

@@ -49,6 +49,7 @@ closed_list! {
         NotTold = "not-told", "what was delivered is not written to the applied log", "the applied log";
         MessageFirst = "message-first", "a queue message is deleted before its record stands", "the queue's reader";
         MalformedDropped = "malformed-dropped", "a malformed record is deleted instead of quarantined", "quarantine";
+        StraysUnread = "strays-unread", "a row of the feed that stands where no shard's reader looks stays there", "quarantine";
         RefusedDropped = "refused-dropped", "a row that a destination refuses is dropped instead of quarantined", "quarantine";
         NeverSuperseded = "never-superseded", "what lies in quarantine stays there when a later version has arrived", "quarantine";
         LoserForgotten = "loser-forgotten", "what a delivery overwrites in its own region is not named in the journal", "the journal";

@@ -30,7 +30,7 @@ closed_list! {
             "its version is further ahead of the storage clock than the allowed skew",
             "set the writer's clock right; it is tried again when the storage clock has passed it";
         BadKey = "bad-key",
-            "a key holds what Azure forbids, or the record stands under a key that is not its own",
+            "a key holds what Azure forbids, or the row of the feed stands under keys that are not its own or that nobody reads",
             "mend the writer, then let it write or delete the rows once more";
         WrongShard = "wrong-shard",
             "it stands in another shard than that of its table and partition, where nobody looks for its tombstones",

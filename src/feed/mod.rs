@@ -39,4 +39,4 @@ pub use record::{
 };
 pub use shard::{AccountShard, Shard};
 pub use split::{EncodeError, MAX_DELETES, MAX_LIST_UNITS, MAX_ROWS, split};
-pub use tombstone::{decode_tombstone, encode_tombstone, tombstone_key, tombstone_prefix};
+pub use tombstone::{decode_tombstone, encode_tombstone, tombstone_key, tombstone_prefix, tombstones_prefix};

@@ -3,6 +3,11 @@
 use super::{Malformed, Reason, Shard, hash};
 use crate::model::{PartitionKey, Row, RowBody, RowId, RowKey, TableName, Tombstone, Version};
 
+/// What the row keys of tombstones begin with: `t:`.
+pub fn tombstones_prefix() -> &'static str {
+    "t:"
+}
+
 /// The row key of a row's tombstone in its shard: `t:`, 32 hex digits of the partition, `:`, 32 of the row.
 pub fn tombstone_key(id: &RowId) -> RowKey {
     RowKey::new(format!("{}{}", tombstone_prefix(&id.table, &id.partition), hash::row_digits(&id.row)))
@@ -10,7 +15,7 @@ pub fn tombstone_key(id: &RowId) -> RowKey {
 
 /// What the tombstone keys of one data partition begin with, so that one range holds them: `t:`, 32 hex digits, `:`.
 pub fn tombstone_prefix(table: &TableName, partition: &PartitionKey) -> String {
-    format!("t:{}:", hash::partition_digits(table, partition))
+    format!("{}{}:", tombstones_prefix(), hash::partition_digits(table, partition))
 }
 
 /// Writes a tombstone down.

@@ -310,7 +310,8 @@ impl Assembly {
         let Setup { local, runtime, .. } = &self.setup;
         let (local, writer, runtime) = (local.clone(), runtime.writer_id(), runtime.clone());
         let (markers, last) = (Markers::default(), Time::EPOCH);
-        let watch = Box::new(Watch { cache, there, local, writer, runtime, markers, last, turn: 0, failures: 0 });
+        let (turn, failures, unwatched) = Default::default();
+        let watch = Box::new(Watch { cache, there, local, writer, runtime, markers, last, turn, failures, unwatched });
         self.tasks.spawn(LineTask::Watch, "the cache", watch.run(self.tasks.stop.clone()));
     }
 

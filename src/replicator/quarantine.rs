@@ -165,6 +165,9 @@ impl Quarantine {
                 if let Err(error) = self.sweep(round).await {
                     debug!(%error, "the quarantine could not be swept; trying again");
                 }
+                if let Err(error) = self.sweep_strays(round).await {
+                    debug!(%error, "the feed could not be swept for strays; trying again");
+                }
                 tokio::time::sleep(every).await;
             };
             tokio::select! {

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::gather::gather_all;
-use crate::feed::{Shard, decode_tombstone, tombstone_key, tombstone_prefix};
+use crate::feed::{Shard, decode_tombstone, tombstone_key, tombstone_prefix, tombstones_prefix};
 use crate::model::{AccountName, Etag, PartitionKey, Row, RowId, RowKey, SystemTable, TableName, Time, Version};
 use crate::stores::{Query, RegionStore, StoreError, Tables};
 
@@ -76,7 +76,7 @@ impl Tombstones {
         let tables = self.store.holding(&ids[0].table, &ids[0].partition).as_ref();
         let by_key: BTreeMap<RowKey, &RowId> = ids.iter().map(|id| (tombstone_key(id), *id)).collect();
         if ids.len() > FEW_ROWS && !self.holds_many(&place) {
-            let query = Query { top: Some(self.scan), ..Query::prefix(place.1.partition(), "t:") };
+            let query = Query { top: Some(self.scan), ..Query::prefix(place.1.partition(), tombstones_prefix()) };
             let page = tables.query(&SystemTable::Feed.name(), &query).await?;
             if page.continuation.is_none() {
                 return Ok(matching(page.rows, &by_key));

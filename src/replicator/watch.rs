@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::refresh::CacheLane;
 use crate::cache::{CacheRecord, Loss, Markers};
@@ -35,6 +35,8 @@ pub(super) struct Watch {
     pub last: Time,
     pub turn: usize,
     pub failures: u32,
+    /// That was told of.
+    pub unwatched: bool,
 }
 
 impl Watch {
@@ -68,21 +70,27 @@ impl Watch {
         if self.cache.reception().health.is_parked() {
             return;
         }
+        // What is known of the cache is in storage, whose troubles are told of elsewhere.
+        let Ok(Ok(record)) = timeout(PATIENCE, self.record()).await else { return };
         let late = || StoreError::new(ErrorKind::Unreachable, format!("no answer within {PATIENCE:?}"));
-        let Err(error) = timeout(PATIENCE, self.check()).await.unwrap_or_else(|_| Err(late())) else {
+        let Err(error) = timeout(PATIENCE, self.check(record)).await.unwrap_or_else(|_| Err(late())) else {
             self.failures = 0;
+            if std::mem::take(&mut self.unwatched) {
+                info!(event = Event::CacheWatched.as_str(), region = %self.region(),
+                    "the cache's markers can be read and written again");
+            }
             return;
         };
         self.failures += 1;
         // A cache that takes nothing at all is told of by its health.
         if self.failures == FAILURES && self.cache.reception().health.is_well() {
+            self.unwatched = true;
             warn!(event = Event::CacheUnwatched.as_str(), region = %self.region(), %error,
                 "the cache's markers cannot be read or written: nobody would notice if it were flushed");
         }
     }
 
-    async fn check(&mut self) -> Result<(), StoreError> {
-        let mut record = self.record().await?;
+    async fn check(&mut self, mut record: CacheRecord) -> Result<(), StoreError> {
         let found = self.cache.markers(self.there.as_ref()).await?;
         if let Some(loss) = self.markers.loss(&found, record.marked.is_some()) {
             // Written down before it is told: a daemon that dies in between finds the markers gone once more.

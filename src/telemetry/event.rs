@@ -140,6 +140,9 @@ closed_list! {
         CacheUnwatched = "cache-unwatched",
             "the cache's markers cannot be read or written, so nobody would notice that it was flushed",
             "let the cache's user write the keys that the template makes of the table relaycontrol";
+        CacheWatched = "cache-watched",
+            "the cache's markers can be read and written again after `cache-unwatched`",
+            "none";
         CacheWarming = "cache-warming",
             "a cache that was emptied is being filled from its region's tables",
             "none";

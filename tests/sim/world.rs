@@ -197,7 +197,7 @@ impl World {
     pub fn left(&self, region: usize) -> Vec<String> {
         let records = self.system(region, SystemTable::Feed);
         let records = records.into_iter().map(|row| row.body.row().as_str().to_owned());
-        let records = records.filter(|key| key.starts_with("c:"));
+        let records = records.filter(|key| !key.starts_with("t:"));
         let hints = self
             .system(region, SystemTable::Backlog)
             .into_iter()

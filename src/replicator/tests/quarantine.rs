@@ -112,3 +112,23 @@ async fn what_this_region_refuses_of_another_holds_nobody_up() {
     let [entry] = world.quarantine(0).try_into().unwrap();
     assert_eq!((entry.reason, entry.destination), (Reason::Refused, Some(Region::new("east").unwrap())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_in_the_feed_where_no_reader_looks_is_named_and_kept_whole() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    let feed = SystemTable::Feed.name();
+    let strays = [("99", "c:2026-01-01T00:00:00.0000000Z@east.00000001"), ("05", "zzz"), ("0", "t:00"), ("0f", "a")];
+    for (partition, row) in strays {
+        let body = RowBody::builder(&partition.into(), &row.into()).string("Puts", row).finish();
+        world.stores[0].write(&feed, &Operation::Insert(body)).await.unwrap();
+    }
+    world.delete(0, "p", "a").await;
+    let left = |world: &World| world.stores[0].snapshot(&feed).len();
+    world.until("all but the tombstone are out of the feed", 16 * 31, |world| left(world) == 1).await;
+    let entries = world.quarantine(0);
+    assert!(entries.iter().all(|entry| [Reason::BadKey, Reason::BadJson].contains(&entry.reason)), "{entries:?}");
+    for (_, row) in strays {
+        assert!(entries.iter().any(|entry| entry.whole.contains(row)), "{row}: {entries:?}");
+    }
+}

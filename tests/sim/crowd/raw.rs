@@ -246,8 +246,15 @@ impl Work {
     async fn malformed_record(&self) {
         let mark = format!("broken{}", self.dice.below(1_000_000));
         let key = format!("c:{}", self.dice.pick(&["nonsense", "2026-13-01T00:00:00.0000000Z@east.00000001", ""]));
-        let key = format!("{key}{mark}");
-        let body = RowBody::builder(&"00".into(), &key.as_str().into()).string("Puts", "{").finish();
+        // Some stand where no reader of a shard looks.
+        let (partition, key) = match self.dice.below(8) {
+            0 => ("99", format!("{key}{mark}")),
+            1 => ("0", format!("{key}{mark}")),
+            2 => ("05", mark.clone()),
+            3 => ("0f", format!("zzz{mark}")),
+            _ => ("00", format!("{key}{mark}")),
+        };
+        let body = RowBody::builder(&partition.into(), &key.as_str().into()).string("Puts", "{").finish();
         self.chronicle.fault(Kind::MalformedRecord, &key);
         let tables = &self.author.store.accounts()[0].tables;
         if tables.write(&SystemTable::Feed.name(), &Operation::Insert(body)).await.is_ok() {

@@ -9,12 +9,13 @@
 //! becomes a hint, which the line settles as it settles all that the cache holds above what stands.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::cache::{CacheRecord, Finding, MARK_TTL, Refresh, refresh_for};
 use crate::feed::Hint;
@@ -314,12 +315,13 @@ impl Warming {
     }
 
     /// Tries until it works, a few times. All that is tried here may be done twice.
-    async fn patiently<T, E, F: Future<Output = Result<T, E>>>(&self, what: impl Fn() -> F) -> Result<T, E> {
+    async fn patiently<T, E: Display, F: Future<Output = Result<T, E>>>(&self, what: impl Fn() -> F) -> Result<T, E> {
         let mut tries = 0;
         loop {
             tries += 1;
             match what().await {
-                Err(_) if tries < TRIES => {
+                Err(error) if tries < TRIES => {
+                    info!(region = %self.region.region(), %error, "the cache is not being warmed for now; trying again");
                     let pause = FIRST_PAUSE * 2u32.pow(tries - 1);
                     sleep(pause / 2 + self.runtime.jitter(pause / 2)).await;
                 }

@@ -6,7 +6,7 @@
 use super::removal::removal;
 use super::rows::read_row;
 use crate::feed::{Entry, Reason, Source};
-use crate::model::{AccountName, PartitionKey, Row, RowBody, RowId, SystemTable, TableName, Version};
+use crate::model::{AccountName, ClosedList, PartitionKey, Row, RowBody, RowId, SystemTable, TableName, Version};
 use crate::model::{Region, Time};
 use crate::runtime::Runtime;
 use crate::stores::{Condition, ErrorKind, Operation, RegionStore, StoreError};
@@ -28,10 +28,12 @@ pub enum ReplayError {
     },
     /// There is nothing in it that could be announced.
     #[error(
-        "it cannot be announced again: what it holds was cut or cannot be followed. Mend whoever wrote it, write or delete \
-         the rows once more, then drop the entry"
+        "it cannot be announced as it is: {why}. Mend whoever wrote it, write or delete the rows once more, then drop the entry"
     )]
-    NothingToAnnounce,
+    NothingToAnnounce {
+        /// Why not.
+        why: String,
+    },
     /// Nothing that it is about stands where it stood.
     #[error(
         "none of its rows stands at version {version} any more, so there is nothing to give a new version. If its rows are \
@@ -70,7 +72,7 @@ impl Replay {
     /// [`ReplayError`]
     pub async fn replay(&self, region: &RegionStore, entry: &Entry, row: &Row) -> Result<Taken, ReplayError> {
         if entry.change().is_none() || !announce_again(region, entry).await? {
-            return Err(ReplayError::NothingToAnnounce);
+            return Err(nothing_to_announce(entry));
         }
         Ok(take_out(region, row).await?)
     }
@@ -85,7 +87,7 @@ impl Replay {
         entry: &Entry,
         row: &Row,
     ) -> Result<(Vec<(Region, Version)>, Taken), ReplayError> {
-        let change = entry.change().ok_or(ReplayError::NothingToAnnounce)?;
+        let change = entry.change().ok_or_else(|| nothing_to_announce(entry))?;
         let mut stamped = Vec::new();
         for (id, _) in change.rows() {
             stamped.extend(self.restamp_row(&id, &change.version, entry.reason).await?);
@@ -119,6 +121,15 @@ impl Replay {
         }
         Ok(None)
     }
+}
+
+fn nothing_to_announce(entry: &Entry) -> ReplayError {
+    let why = match (entry.cut, entry.source) {
+        (1.., _) => "it was too long to be kept whole".to_owned(),
+        (0, Source::Hint) => "a hint is no announcement".to_owned(),
+        (0, _) => entry.reason.meaning().to_owned(),
+    };
+    ReplayError::NothingToAnnounce { why }
 }
 
 /// Takes an entry out of quarantine, as it was read.

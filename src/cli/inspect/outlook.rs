@@ -64,6 +64,10 @@ pub(super) fn outlook(picture: &Picture) -> Outlook {
         let sentence = format!("not replicated: the configuration does not name the table {table}");
         return Outlook { next: Prospect::NotReplicated, sentence };
     }
+    if picture.regions.is_empty() {
+        let sentence = "no region can be read, so nothing is known of the row".to_owned();
+        return Outlook { next: Prospect::Unknown, sentence };
+    }
     let newest = newest(&picture.regions);
     let behind: Vec<&Column> =
         picture.regions.iter().filter(|column| newest.is_some_and(|newest| !same(column, newest))).collect();

@@ -109,6 +109,11 @@ fn what_is_the_same_everywhere_and_awaited_by_nothing_is_equal() {
 }
 
 #[test]
+fn of_what_nobody_can_read_nothing_is_known() {
+    says(vec![], Prospect::Unknown, "no region can be read, so nothing is known of the row");
+}
+
+#[test]
 fn a_change_with_a_record_or_a_hint_is_on_its_way() {
     let west = Column { records: open(2), ..with("west", 2) };
     let sentence = "west's v2 is on its way to north: a record of 12 s ago waits";

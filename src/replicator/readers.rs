@@ -81,6 +81,7 @@ impl Readers {
                 next_reading = now + self.publish_every;
                 reading = Some(self.read(self.silent(&known, now)).boxed());
             }
+            let mark = self.roles.present().mark.clone();
             self.decide(&mut known, now.duration_since(began));
             let soon = now + REFRESH_EVERY.min(self.publish_every);
             let wake = if reading.is_some() { soon } else { soon.min(next_reading) };
@@ -88,6 +89,8 @@ impl Readers {
                 biased;
                 () = stop.cancelled() => return,
                 found = through(&mut reading), if reading.is_some() => found,
+                // Other writers are another measure.
+                () = self.roles.until_moved(&mark) => continue,
                 () = tokio::time::sleep_until(wake) => continue,
             };
             reading = None;
@@ -180,8 +183,12 @@ impl Readers {
         }
     }
 
-    /// The other regions that are writers now.
+    /// The other regions that are writers now; all that may be, as long as none was asked for the roles: a region that is back may
+    /// have lost its own to any of them.
     fn writers(&self) -> Vec<Region> {
+        if !self.roles.is_confirmed() {
+            return self.others.iter().map(|other| other.region().clone()).collect();
+        }
         let mut writers = self.roles.writers();
         writers.retain(|region| region != self.local.region());
         writers

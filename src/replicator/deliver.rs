@@ -498,7 +498,11 @@ impl Delivery {
         for item in items.iter().filter(|item| item.has_changed_it()).filter(late) {
             self.late.merged(&item.parcel.id, self.referee.here.region());
         }
-        let told = |item: &Item| matches!(&item.outcome, Some(Outcome::Done(outcome)) if changed(*outcome));
+        let told = |item: &Item| match &item.outcome {
+            Some(Outcome::Done(ApplyOutcome::Superseded)) => item.is_overruled_by_a_delete(),
+            Some(Outcome::Done(outcome)) => changed(*outcome),
+            _ => false,
+        };
         let arrival = |item: &Item| Some((item.parcel.id.clone(), item.parcel.finding.version()?.clone()));
         let rows: Vec<_> = items.iter().filter(|item| told(item)).filter_map(arrival).collect();
         if rows.is_empty() || planted(Bug::NotTold) {

@@ -1,5 +1,7 @@
 //! A cache that is down holds up nobody, and is refreshed from hints when it is back.
 
+use futures::FutureExt;
+
 use super::*;
 use crate::cache::Loss;
 use crate::feed::{decode_hint, hint_consumer};
@@ -165,4 +167,39 @@ async fn a_cache_that_was_flushed_while_no_daemon_ran_or_set_back_is_noticed_as_
     world.caches[0].refresh(&keys.each_ref().map(again)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(status(&world).loss, Some(Loss::SetBack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_hears_of_a_row_that_was_written_over_another_and_taken_out_again() {
+    let mut world = World::new(2).await;
+    world.start(&Settings::default());
+    world.put(1, "p", "a", "north's").await;
+    world.settle(Duration::from_secs(100)).await;
+    world.until("north's cache has it", 5, |world| world.cached(1).len() == 1).await;
+    // A conditional delete that was refused has left its tombstone; east writes below it, and above the row.
+    let east = world.version(0);
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let id = RowId::new(table(), "p".into(), "a".into());
+    let stone = Operation::Insert(encode_tombstone(&Tombstone { id, version: world.version(1) }));
+    world.stores[1].write(&SystemTable::Feed.name(), &stone).await.unwrap();
+    // When east's daemon takes its row out of north again, north's has brought the delete to east already.
+    let (store, brought) = (world.stores[0].by_another_line(), std::sync::atomic::AtomicBool::new(false));
+    world.faults(1).set_rule(move |request| {
+        let takes_out = request.table == Some(&table())
+            && request.operations.iter().any(|operation| matches!(operation, Operation::Delete { .. }));
+        if takes_out && !brought.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            let gone = Operation::Delete { partition: "p".into(), row: "a".into(), condition: Condition::Present };
+            let feed = SystemTable::Feed.name();
+            store.write(&feed, &stone).now_or_never().expect("it answers at once").unwrap();
+            store.write(&table(), &gone).now_or_never().expect("it answers at once").unwrap();
+        }
+        None
+    });
+    world.announce(0, "p", &["a"], &[], &east).await;
+    let body = World::body("p", "a", "east's", &east);
+    world.stores[0].write(&table(), &Operation::InsertOrReplace(body)).await.unwrap();
+    world.settle(Duration::from_secs(100)).await;
+    world.assert_equal();
+    assert!(world.contents(1).is_empty(), "the tombstone is above both");
+    world.until("north's cache holds nothing", 10, |world| world.cached(1).is_empty()).await;
 }

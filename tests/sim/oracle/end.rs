@@ -208,7 +208,9 @@ fn caches_are_equal(world: &World, standing: &Standing, flushes: &Flushes) -> Re
         }
         if let Some((key, cached)) = held.into_iter().find(|(_, cached)| cached.entry.is_some()) {
             let text = format!("the cache of {} holds {key} at {}, which is deleted", place.name, cached.version);
-            return Err(Broken::new("every cache is current", None, text));
+            let book = world.chronicle.book();
+            let id = book.rows.keys().find(|id| keys.key(id) == key);
+            return Err(Broken::new("every cache is current", id, text));
         }
     }
     Ok(())

@@ -499,17 +499,18 @@ impl Delivery {
             self.late.merged(&item.parcel.id, self.referee.here.region());
         }
         let told = |item: &Item| match &item.outcome {
-            Some(Outcome::Done(ApplyOutcome::Superseded)) => item.is_overruled_by_a_delete(),
-            Some(Outcome::Done(outcome)) => changed(*outcome),
-            _ => false,
+            // What came in and went again has not arrived: nobody there could know of it.
+            Some(Outcome::Done(ApplyOutcome::Superseded)) => item.overruling_delete().cloned(),
+            Some(Outcome::Done(outcome)) if changed(*outcome) => item.parcel.finding.version().cloned(),
+            _ => None,
         };
-        let arrival = |item: &Item| Some((item.parcel.id.clone(), item.parcel.finding.version()?.clone()));
-        let rows: Vec<_> = items.iter().filter(|item| told(item)).filter_map(arrival).collect();
+        let arrival = |item: &Item| Some((item.parcel.id.clone(), told(item)?));
+        let rows: Vec<_> = items.iter().filter_map(arrival).collect();
         if rows.is_empty() || planted(Bug::NotTold) {
             return;
         }
         if let Err(error) = self.to.applied.append(rows).await {
-            for item in items.iter_mut().filter(|item| told(item)) {
+            for item in items.iter_mut().filter(|item| told(item).is_some()) {
                 item.outcome = Some(Outcome::Failed(error.clone()));
             }
         }

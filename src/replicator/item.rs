@@ -129,11 +129,11 @@ impl Item {
         }
     }
 
-    /// Whether a tombstone at the destination is above this row. It may have been written there all the same, over what stood
+    /// The delete at the destination that is above this row. The row may have been written there all the same, over what stood
     /// there, and taken out again by whoever wrote it: then what stood there is gone too, and the cache still holds it.
-    pub fn is_overruled_by_a_delete(&self) -> bool {
-        let deleted = self.tomb.as_ref().and_then(|tomb| tomb.version.as_ref());
-        matches!(&self.parcel.finding, Finding::Row { version, .. } if deleted.is_some_and(|deleted| deleted > version))
+    pub fn overruling_delete(&self) -> Option<&Version> {
+        let Finding::Row { version, .. } = &self.parcel.finding else { return None };
+        self.tomb.as_ref()?.version.as_ref().filter(|deleted| *deleted > version)
     }
 
     /// Whether its delivery has changed what the destination holds.

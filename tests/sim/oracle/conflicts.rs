@@ -173,7 +173,8 @@ fn lost(here: &[&Event], start: usize, ack: &Ack, own: &str) -> Option<Lost> {
 /// not: that look cannot find what went while the winner was overruled before the answer came; nor is there one for a
 /// delete that came while the winner was on its way, where whoever brought it was cut off.
 fn goes_unseen(world: &World, here: &[&Event], winner: usize, lost: &str) -> bool {
-    let (answer, came) = (world.shape.window / 4, here[winner].at);
+    // As long as a slow request may be on its way: what slows it, and the line.
+    let (answer, came) = (world.shape.window / 4 + world.shape.latency + world.shape.jitter, here[winner].at);
     let raised = |event: &&&Event| matches!(&event.touch, Touch::Tombstone(version) if version == lost);
     let raised = here.iter().rev().find(raised).map(|event| event.at);
     let overruled = here.get(winner + 1).is_some_and(|next| next.at < came + answer);

@@ -102,8 +102,8 @@ pub struct Book {
     pub counts: Counts,
     /// Every change of a region's copy of the roles.
     pub copies: Vec<Copy>,
-    /// Planned failovers, and when the last daemon of the old writer had heard that it takes no more writes.
-    pub planned: Vec<(Mark, Duration)>,
+    /// Planned failovers, and up to when they waited for what was announced, by the old writer's storage clock.
+    pub planned: Vec<(Mark, Time)>,
     /// Where late writes go to the journal: how long after a failover was written somewhere one may still come there.
     pub journals: Option<Duration>,
     hash: u64,

@@ -158,11 +158,12 @@ impl Operator {
 
     /// Where it is cut off on the way, the daemons find their way out.
     async fn plan(&self, cut_off: bool) {
-        let (stop, chronicle) = (CancellationToken::new(), self.chronicle.clone());
+        let stop = CancellationToken::new();
         let mut stopped = None;
         let mut tell = |progress| {
-            if let Progress::Draining { .. } = progress {
-                stopped.get_or_insert(chronicle.elapsed());
+            if let Progress::Draining { until, .. } = progress {
+                // What a third region owes is waited for before: the last one is the old writer's.
+                stopped = Some(until);
             }
         };
         let planned = self.failover.planned(self.window * 4, &stop, &mut tell);

@@ -163,7 +163,9 @@ pub fn planned_ones_leave_nothing_behind(world: &World, book: &Book, id: &RowId,
     let Some(region) = book.issuer(loser) else { return Ok(()) };
     let Some(events) = book.rows.get(id) else { return Ok(()) };
     let by_writer = |event: &&Event| event.by_writer() && event.region == region && event.leaves(loser);
-    let Some(written) = events.iter().find(by_writer).map(|event| event.at) else { return Ok(()) };
+    let Some((written, server)) = events.iter().find(by_writer).map(|event| (event.at, event.server)) else {
+        return Ok(());
+    };
     if !may_write_by_all(world, book, region, written) {
         return Ok(());
     }
@@ -178,7 +180,7 @@ pub fn planned_ones_leave_nothing_behind(world: &World, book: &Book, id: &RowId,
     let forced = |roles: &Assignment| roles.mark > *mark && roles.kind == MoveKind::Forced;
     let forced = book.copies.iter().any(|copy| forced(&copy.row.assignment));
     let waited = waited.filter(|_| lost.row.assignment.kind == MoveKind::Planned && !forced);
-    if waited.is_some_and(|(_, stopped)| written < *stopped) {
+    if waited.is_some_and(|(_, until)| server < *until) {
         let text = format!("{loser} was written {written:?}, and the role moved {mark:?}");
         return Err(Broken::new("a planned failover leaves nothing behind", Some(id), text));
     }

@@ -3,12 +3,14 @@
 //!
 //! What a region knew is taken from its store: a version that stood there before the winner was written was known.
 
+use std::collections::BTreeMap;
+
 use tablerelay::feed::tells_of;
 use tablerelay::model::{RowId, SystemTable, Version};
 
 use super::Broken;
 use super::roles::planned_ones_leave_nothing_behind;
-use crate::chronicle::{Book, Event, Touch};
+use crate::chronicle::{Book, Event, Stood, Touch};
 use crate::crowd::{Ack, Told};
 use crate::world::World;
 
@@ -104,7 +106,8 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
         return Ok(());
     }
     let Some((region, born)) = born(book, &ack.id, &winner) else { return Ok(()) };
-    let known = |event: &Event| event.region == region && names.iter().any(|name| event.leaves(name));
+    let knowing = knowing(events, &names);
+    let known = |event: &Event| event.region == region && knowing.iter().any(|name| event.leaves(name));
     // Once it stood in the winner's region after all, that store had overruled the winner by then: R10 lifts what it holds.
     let stood = |event: &Event| match &event.touch {
         Touch::Put(put) => event.region == region && names.contains(&put.version),
@@ -123,6 +126,22 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
     }
     let text = format!("{names:?} was lost to {winner}, which did not know it, and no journal says so");
     Err(Broken::new("what was lost to another region is in the journal", Some(&ack.id), text))
+}
+
+/// These versions, and those that were written where one of them stood: whoever has one of these knows of what it was written over.
+fn knowing(events: &[Event], names: &[String]) -> Vec<String> {
+    let (mut knowing, mut stands) = (names.to_vec(), BTreeMap::<usize, &str>::new());
+    for event in events {
+        let (Touch::Put(Stood { version: left, .. }) | Touch::Tombstone(left) | Touch::Deleted(left)) = &event.touch
+        else {
+            continue;
+        };
+        let over = stands.insert(event.region, left);
+        if event.by_writer() && over.is_some_and(|over| knowing.iter().any(|name| name == over)) {
+            knowing.push(left.clone());
+        }
+    }
+    knowing
 }
 
 /// A write over which something of another region was brought.

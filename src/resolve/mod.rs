@@ -8,10 +8,12 @@
 //! - [`may_conflict`], [`is_conflict`]: which change was lost to a region that did not know it (R6);
 //! - [`from_the_future`]: which versions are not applied (R7);
 //! - [`lateness`], [`is_unsent`]: what a region that is no writer has and its writer does not, and what it had not sent;
+//! - [`difference`], [`mend`]: how a row differs between two regions, and what makes it equal;
 //! - [`Freshness`]: until when a look may be acted on (R9).
 
 mod conflict;
 mod deliver;
+mod differ;
 mod finding;
 mod freshness;
 mod future;
@@ -20,6 +22,7 @@ mod meaning;
 
 pub use conflict::{Decision, Evidence, decision, is_conflict, may_conflict};
 pub use deliver::{Verdict, deliver_delete, deliver_row};
+pub use differ::{Content, Difference, Mend, Sight, difference, has_passed, keeper, mend};
 pub use finding::{Finding, Standing};
 pub use freshness::Freshness;
 pub use future::from_the_future;

@@ -15,7 +15,7 @@ use crate::telemetry::{LogFormat, LogLevel};
 
 /// Replicates Azure Table Storage between regions and keeps each region's Redis cache fresh.
 ///
-/// Exit codes: 0 done, 1 failed or refused, 2 usage or configuration, 3 differences found (drill), 4 timed out (wait).
+/// Exit codes: 0 done, 1 failed or refused, 2 usage or configuration, 3 differences found (verify, drill), 4 timed out (wait).
 #[derive(Debug, Parser)]
 #[command(name = "tablerelay", version, propagate_version = true, arg_required_else_help = true)]
 pub(super) struct Arguments {
@@ -84,6 +84,16 @@ pub(super) enum Command {
     /// the end. Storage cannot be cut off: applications that go on writing there do so, and what they write comes late. The cut
     /// ends by itself at its deadline, also where this command is killed. Exit code 3 where rows differ at the end.
     Drill(DrillCommand),
+    /// Compare two regions row by row, and make them equal with --repair
+    ///
+    /// All replicated tables of both regions are read side by side. A row that differs is looked at again once it had time to be
+    /// brought, and counts then. What an open announcement, a hint or the quarantine names is told by that, and is no
+    /// difference. How far it is stands in RelayControl of the first region, for --resume.
+    ///
+    /// With --repair each difference is settled as daemons settle it: the higher version stands on both sides, a row that was deleted stays
+    /// deleted, and what the second region has newer is announced in the first one. It may run beside daemons, and again where
+    /// it was cut off. Exit code 3 where rows differ and are not mended.
+    Verify(VerifyCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -273,6 +283,42 @@ pub(super) struct DrillCommand {
     /// The form of the report
     #[arg(long, value_name = "FORM", default_value = "markdown")]
     pub output: ReportForm,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyCommand {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The region to start from
+    #[arg(long, value_name = "NAME", value_parser = Region::new)]
+    pub from: Region,
+    /// The region that is compared with it
+    #[arg(long, value_name = "NAME", value_parser = Region::new)]
+    pub to: Region,
+    /// One table alone
+    #[arg(long, value_name = "NAME", value_parser = TableName::new)]
+    pub table: Option<TableName>,
+    /// One partition of it alone; may be empty
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, requires = "table", conflicts_with = "resume")]
+    pub partition: Option<String>,
+    /// One row of that alone; may be empty
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, requires = "partition")]
+    pub row: Option<String>,
+    /// Compare what rows say too, where their versions are the same: reads them whole
+    #[arg(long)]
+    pub content: bool,
+    /// Make equal what differs
+    #[arg(long)]
+    pub repair: bool,
+    /// Say what --repair would do, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go on where the last pass of these two regions ended early
+    #[arg(long)]
+    pub resume: bool,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
 }
 
 /// How a report is printed.

@@ -16,6 +16,7 @@ mod settings;
 mod signals;
 mod status;
 mod store;
+mod verify;
 mod wait;
 
 use std::process::ExitCode;
@@ -23,7 +24,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::telemetry::{LogFormat, LogLevel, log};
-use arguments::{Arguments, CacheCommand, Command, ConfigCommand, ConflictsCommand, QuarantineCommand, StoreCommand};
+use arguments::{
+    Arguments, CacheCommand, Command, ConfigCommand, ConflictsCommand, Log, QuarantineCommand, StoreCommand,
+};
 use exit::{Exit, Failure};
 
 /// Runs the command that the process was called with.
@@ -57,16 +60,16 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             on_runtime(wait::wait(&command))
         }
         Command::Failover(command) => {
-            // Without a terminal to draw on, how far it is becomes log lines.
-            let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
-            log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?;
+            telling(log)?;
             on_runtime(failover::failover(&command))
         }
         Command::Drill(command) => {
-            // Without a terminal to draw on, how far it is becomes log lines.
-            let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
-            log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?;
+            telling(log)?;
             on_runtime(drill::drill(&command))
+        }
+        Command::Verify(command) => {
+            telling(log)?;
+            on_runtime(verify::verify(&command))
         }
         Command::Inspect(command) => {
             quiet()?;
@@ -89,9 +92,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             on_runtime(quarantine::discard(&command))
         }
         Command::Cache(CacheCommand::Warm(command)) => {
-            // Without a terminal to draw on, how far it is becomes log lines.
-            let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
-            log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?;
+            telling(log)?;
             on_runtime(cache::warm(&command))
         }
         Command::Conflicts(ConflictsCommand::List(command)) => {
@@ -107,6 +108,12 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             on_runtime(store::serve(&command))
         }
     }
+}
+
+/// Without a terminal to draw on, how far it is becomes log lines.
+fn telling(log: Log) -> Result<(), Failure> {
+    let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
+    Ok(log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?)
 }
 
 /// How long what is left over may take to end after the command has.

@@ -7,6 +7,6 @@ mod tasks;
 
 pub use connect::{ConnectError, Connector};
 pub use line::start_line;
-pub(crate) use run::Signals;
 pub use run::{RunError, run};
+pub(crate) use run::{Signals, tuned_by};
 pub use tasks::{DaemonError, Death, SHUTDOWN_DEADLINE, TaskKind, Tasks};

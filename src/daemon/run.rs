@@ -123,7 +123,7 @@ fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setu
         tables: settings.tables.clone(),
         roles: settings.roles(),
         reading: reading(settings),
-        settings: tuned(&settings.replication, &settings.failover, settings.consistency.max_staleness()),
+        settings: tuned_by(settings),
         runtime: runtime.clone(),
     })
 }
@@ -131,6 +131,11 @@ fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setu
 /// What readers are let in or refused by, where a table has a limit on staleness.
 fn reading(settings: &Settings) -> Option<ReadRules> {
     Some(ReadRules { limit: settings.consistency.max_staleness()?, alone: settings.health.alone })
+}
+
+/// How the line is tuned by the configuration.
+pub(crate) fn tuned_by(settings: &Settings) -> replicator::Settings {
+    tuned(&settings.replication, &settings.failover, settings.consistency.max_staleness())
 }
 
 /// The line's tuning: what can be configured, and the line's own defaults for the rest. How far a region is behind has to be

@@ -1,9 +1,12 @@
-//! What is done when somebody asks for it: whole tables at a time through what the line does, waiting for it, the role of a
-//! writer moved, and all of that rehearsed.
+//! What is done when somebody asks for it: whole tables at a time through what the line does, waiting for it, two regions
+//! compared, the role of a writer moved, and all of that rehearsed.
 
 mod drill;
 mod failover;
+mod links;
+mod patient;
 mod stand;
+mod verify;
 mod wait;
 mod warm;
 
@@ -12,6 +15,7 @@ pub use drill::{
     DrillVerdict, FailedOver, FailedStep, Held, TellDrill, UnsentRows,
 };
 pub use failover::{Done, Failover, FailoverError, LinkRisk, Progress, Risk, RiskRow, Survey, Tell};
+pub use verify::{Differs, Fate, Has, Repair, TellVerified, Verified, VerifiedTable, Verify, VerifyError, Waits};
 pub use wait::{Reached, Wait, Waited};
 pub use warm::{WarmError, Warmed, WarmedTable, Warming};
 

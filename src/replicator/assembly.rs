@@ -38,7 +38,7 @@ use super::watch::Watch;
 use super::{Settings, Setup};
 use crate::cache::Markers;
 use crate::feed::{AccountShard, Shard};
-use crate::model::{AccountName, Time};
+use crate::model::{AccountName, Region, Time};
 use crate::resolve::Freshness;
 use crate::settle::{Ledger, LinkPart, SettleRules};
 use crate::stores::{Account, DATE_RESOLUTION, Queue, RegionStore};
@@ -230,6 +230,11 @@ impl Assembly {
         self.tasks.spawn(LineTask::QueueReader, on, reader.run(self.tasks.stop.clone()));
     }
 
+    /// What delivers to a region; `None` where that is no destination.
+    pub fn delivery_to(&self, region: &Region) -> Option<Delivery> {
+        self.destinations.iter().find(|to| to.region() == region).map(|to| self.delivery(to))
+    }
+
     fn delivery(&self, to: &Arc<Destination>) -> Delivery {
         let Setup { local, settings, runtime, .. } = &self.setup;
         let referee = Referee {
@@ -316,16 +321,21 @@ impl Assembly {
     }
 
     fn start_residual(&self) {
+        let residual = self.residual();
+        self.tasks.spawn(LineTask::Residual, "this region", residual.run(self.tasks.stop.clone()));
+    }
+
+    /// What finds out what this region had not sent when it lost its role.
+    pub fn residual(&self) -> Residual {
         let Setup { local, destinations, settings, runtime, .. } = &self.setup;
-        let residual = Residual {
+        Residual {
             local: local.clone(),
             others: destinations.clone(),
             roles: self.board.roles().clone(),
             gate: self.late.gate.clone(),
             tombstone_scan: settings.tombstone_scan,
             runtime: runtime.clone(),
-        };
-        self.tasks.spawn(LineTask::Residual, "this region", residual.run(self.tasks.stop.clone()));
+        }
     }
 
     fn start_publisher(&self) {

@@ -87,7 +87,8 @@ impl Referee {
         }
     }
 
-    async fn yield_to(
+    /// R6: announces and applies here what the destination has. `began` is when the reading of it began.
+    pub async fn yield_to(
         &self,
         to: &Destination,
         id: &RowId,

@@ -25,6 +25,15 @@ fn none_where_no_table<T>(result: Result<Option<T>, StoreError>) -> Result<Optio
 ///
 /// The result has an entry for every row that is present, and for none that is absent.
 pub(super) async fn read_rows(store: &RegionStore, ids: &[&RowId]) -> Result<BTreeMap<RowId, Row>, StoreError> {
+    read_selected(store, ids, None).await
+}
+
+/// As [`read_rows`], of each row only these properties.
+pub(super) async fn read_selected(
+    store: &RegionStore,
+    ids: &[&RowId],
+    select: Option<&[&str]>,
+) -> Result<BTreeMap<RowId, Row>, StoreError> {
     let mut partitions: BTreeMap<(&TableName, &PartitionKey), Vec<&RowKey>> = BTreeMap::new();
     for id in ids {
         partitions.entry((&id.table, &id.partition)).or_default().push(&id.row);
@@ -35,7 +44,7 @@ pub(super) async fn read_rows(store: &RegionStore, ids: &[&RowId]) -> Result<BTr
         keys.dedup();
         reads.push(Box::pin(async move {
             let tables = store.holding(table, partition).as_ref();
-            Ok((table, partition, read_partition(tables, table, partition, &keys).await?))
+            Ok((table, partition, read_partition(tables, (table, partition), &keys, select).await?))
         }));
     }
     let mut found = BTreeMap::new();
@@ -50,20 +59,23 @@ pub(super) async fn read_rows(store: &RegionStore, ids: &[&RowId]) -> Result<BTr
 /// `keys` are sorted and distinct.
 async fn read_partition(
     tables: &dyn Tables,
-    table: &TableName,
-    partition: &PartitionKey,
+    (table, partition): (&TableName, &PartitionKey),
     keys: &[&RowKey],
+    select: Option<&[&str]>,
 ) -> Result<Vec<Row>, StoreError> {
     let (mut rows, mut rest) = (Vec::with_capacity(keys.len()), keys);
+    let range = |first: &RowKey, last: &RowKey, most| Query {
+        top: Some(most),
+        select: select.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        ..Query::rows(partition.clone(), first.clone(), last.clone())
+    };
     // How Azure orders keys beyond ASCII could not be checked, and a row that is missed is a row taken for absent: points.
     if let [first, .., last] = keys
         && keys.iter().all(|key| key.as_str().is_ascii())
     {
         // Rows between the keys come along. Beyond a few for each key, points are cheaper than the next page.
         let most = (keys.len() * 4).clamp(16, 1_000) as u16;
-        let query = Query::rows(partition.clone(), (*first).clone(), (*last).clone());
-        let query = Query { top: Some(most), ..query };
-        let page = match tables.query(table, &query).await {
+        let page = match tables.query(table, &range(first, last, most)).await {
             Err(error) if error.kind == ErrorKind::NoTable => return Ok(rows),
             page => page?,
         };
@@ -77,8 +89,27 @@ async fn read_partition(
     }
     let mut points: Vec<BoxFuture<'_, _>> = Vec::new();
     for key in rest {
-        points.push(Box::pin(async move { none_where_no_table(tables.get(table, partition, key).await) }));
+        let one = select.is_some().then(|| range(key, key, 1));
+        points.push(Box::pin(async move {
+            let row = match one {
+                None => tables.get(table, partition, key).await,
+                Some(query) => first_row(tables, table, query).await,
+            };
+            none_where_no_table(row)
+        }));
     }
     rows.extend(gather_all(points).await?.into_iter().flatten());
     Ok(rows)
+}
+
+/// The first row of a range: its first page may be empty and have a continuation.
+async fn first_row(tables: &dyn Tables, table: &TableName, mut query: Query) -> Result<Option<Row>, StoreError> {
+    loop {
+        let page = tables.query(table, &query).await?;
+        query.continuation = page.continuation;
+        match page.rows.into_iter().next() {
+            None if query.continuation.is_some() => {}
+            row => return Ok(row),
+        }
+    }
 }

@@ -30,4 +30,5 @@ mod rest;
 mod three_regions;
 mod two_daemons;
 mod vectors;
+mod verify;
 mod writers;

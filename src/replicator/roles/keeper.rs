@@ -55,6 +55,20 @@ struct Told {
     cut: Option<Cut>,
 }
 
+/// What was found, without a drill whose time is over.
+pub(in crate::replicator) fn in_time(store: &RegionStore, copy: &RolesCopy, runtime: &Runtime) -> Found {
+    match copy.row().filter(|row| row.cut.is_some() && !is_cut(store, row, runtime)) {
+        Some(row) => Found::Row(Box::new(RolesRow { cut: None, ..row.clone() })),
+        None => copy.found.clone(),
+    }
+}
+
+/// Whether a drill stands in a region's copy and its time is not over.
+fn is_cut(store: &RegionStore, row: &RolesRow, runtime: &Runtime) -> bool {
+    let now = store.home().clock().at(runtime.instant());
+    row.cut.as_ref().is_some_and(|cut| !cut.has_expired(now))
+}
+
 impl Keeper {
     /// Reads, obeys and brings until it is stopped.
     pub async fn run(self, stop: CancellationToken) {
@@ -106,7 +120,7 @@ impl Keeper {
             Ok(copy) => copy,
             Err(error) => return self.failed(store, told, &error),
         };
-        let changed = self.roles.read(store.region(), began, self.in_time(store, &copy));
+        let changed = self.roles.read(store.region(), began, in_time(store, &copy, &self.runtime));
         if changed {
             self.tell_of_change(store.region());
         }
@@ -116,20 +130,6 @@ impl Keeper {
             Ok(Err(error)) => debug!(region = %store.region(), %error, "the roles could not be written there yet"),
             Err(_) => debug!(region = %store.region(), "the roles could not be written there in time"),
         }
-    }
-
-    /// What was found, without a drill whose time is over.
-    fn in_time(&self, store: &RegionStore, copy: &RolesCopy) -> Found {
-        match copy.row().filter(|row| row.cut.is_some() && !self.is_cut(store, row)) {
-            Some(row) => Found::Row(Box::new(RolesRow { cut: None, ..row.clone() })),
-            None => copy.found.clone(),
-        }
-    }
-
-    /// Whether a drill stands in a region's copy and its time is not over.
-    fn is_cut(&self, store: &RegionStore, row: &RolesRow) -> bool {
-        let now = store.home().clock().at(self.runtime.instant());
-        row.cut.as_ref().is_some_and(|cut| !cut.has_expired(now))
     }
 
     fn is_own(&self, store: &RegionStore) -> bool {
@@ -155,7 +155,7 @@ impl Keeper {
         let expired = copy.row().filter(|row| row.moving.as_ref().is_some_and(|moving| moving.has_expired(now)));
         if let Some(row) = expired.filter(|_| own) {
             replace_roles(store, copy, &RolesRow::still(row.assignment.clone())).await?;
-        } else if own && copy.row().is_some_and(|row| row.cut.is_some() && !self.is_cut(store, row)) {
+        } else if own && copy.row().is_some_and(|row| row.cut.is_some() && !is_cut(store, row, &self.runtime)) {
             replace_cut(store, copy, None).await?;
         }
         Ok(())

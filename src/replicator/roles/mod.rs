@@ -19,7 +19,7 @@ use crate::topology::{Assignment, Cut, FileRoles, Found, Mark, Moving, Obeyed, P
 
 pub(super) use self::copies::read_beside;
 pub use self::copies::{RolesCopy, read_roles, read_trail, replace_cut, replace_roles};
-pub(super) use self::keeper::Keeper;
+pub(super) use self::keeper::{Keeper, in_time};
 
 /// The roles in force, as far as this daemon knows.
 #[derive(Debug)]

@@ -1,0 +1,236 @@
+//! The rows of a table in several regions, side by side in the order of their keys.
+//!
+//! What is held in memory is a page of each account. A region's rows come from all of its accounts, each in its own order, and
+//! are merged; a row counts in the account that the routes lead to, where an application reads it.
+//!
+//! How Azure orders keys beyond ASCII could not be checked. Where it is another order than ours, a row that stands in both
+//! regions may be met apart, which makes a suspect of it and no more.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use crate::model::{PartitionKey, Row, RowKey, TableName};
+use crate::ops::patient::{or_nothing, patiently};
+use crate::replicator::VERSION_ALONE;
+use crate::stores::{Continuation, Query, RegionStore, Scope, StoreError, Tables};
+
+/// Most rows of a page: Azure's own limit.
+const PAGE: u16 = 1_000;
+/// Rows are read whole at most so many bytes at a time, as far as the last page tells how large they are; the first page is small.
+const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
+const FIRST_PAGE: u16 = 100;
+/// The least character that a key may hold.
+const LEAST: &str = " ";
+
+/// Where a row stands in its table.
+pub(in crate::ops) type Key = (PartitionKey, RowKey);
+
+/// Which rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::ops) enum Span {
+    /// All.
+    Table,
+    /// Those behind this one.
+    After(Key),
+    /// Those of a partition.
+    Partition(PartitionKey),
+    /// One row.
+    Row(Key),
+}
+
+impl Span {
+    /// The ranges that it is made of, in the order of keys. They may hold more than the span, in front of it.
+    fn scopes(&self) -> VecDeque<Scope> {
+        let partition = |partition: &PartitionKey, from: Option<&RowKey>, through: Option<&RowKey>| Scope::Partition {
+            partition: partition.clone(),
+            from: from.cloned(),
+            through: through.cloned(),
+        };
+        match self {
+            Self::Table => [Scope::Table].into(),
+            Self::Partition(key) => [partition(key, None, None)].into(),
+            Self::Row((key, row)) => [partition(key, Some(row), Some(row))].into(),
+            Self::After((key, row)) => {
+                let behind = PartitionKey::new(format!("{key}{LEAST}"));
+                match behind.check() {
+                    Ok(()) => {
+                        let others = Scope::Partitions { from: Some(behind), until: None };
+                        [partition(key, Some(row), None), others].into()
+                    }
+                    // The longest key that there may be has none behind it that could be asked for.
+                    Err(_) => [Scope::Partitions { from: Some(key.clone()), until: None }].into(),
+                }
+            }
+        }
+    }
+
+    fn holds(&self, key: (&PartitionKey, &RowKey)) -> bool {
+        match self {
+            Self::After(last) => key > (&last.0, &last.1),
+            _ => true,
+        }
+    }
+}
+
+/// The rows of one account's table.
+#[derive(Debug)]
+struct Cursor {
+    tables: Arc<dyn Tables>,
+    rows: VecDeque<Row>,
+    /// What is still to be read: the first one from `continuation` on.
+    scopes: VecDeque<Scope>,
+    continuation: Option<Continuation>,
+    top: u16,
+}
+
+/// The rows of a region's table, merged from all of its accounts.
+#[derive(Debug)]
+pub(in crate::ops) struct RegionRows {
+    store: RegionStore,
+    table: TableName,
+    span: Span,
+    whole: bool,
+    cursors: Vec<Cursor>,
+    misplaced: u64,
+}
+
+impl RegionRows {
+    /// `whole` says whether more than versions is read.
+    pub fn new(store: &RegionStore, table: &TableName, span: &Span, whole: bool) -> Self {
+        let cursor = |tables: &Arc<dyn Tables>| Cursor {
+            tables: tables.clone(),
+            rows: VecDeque::new(),
+            scopes: span.scopes(),
+            continuation: None,
+            top: if whole { FIRST_PAGE } else { PAGE },
+        };
+        let cursors = store.accounts().iter().map(|account| cursor(&account.tables)).collect();
+        Self { store: store.clone(), table: table.clone(), span: span.clone(), whole, cursors, misplaced: 0 }
+    }
+
+    /// Rows that were met in an account that the routes do not lead to: nobody reads them.
+    pub fn misplaced(&self) -> u64 {
+        self.misplaced
+    }
+
+    fn is_dry(&self) -> bool {
+        self.cursors.iter().any(|cursor| cursor.rows.is_empty() && !cursor.scopes.is_empty())
+    }
+
+    /// Reads on where nothing is left in memory.
+    async fn fill(&mut self) -> Result<(), StoreError> {
+        let Self { store, table, span, whole, cursors, misplaced } = self;
+        let (store, table, span, whole) = (&*store, &*table, &*span, *whole);
+        let filled = join_all(cursors.iter_mut().map(|cursor| cursor.fill(store, table, span, whole))).await;
+        for strangers in filled {
+            *misplaced += strangers?;
+        }
+        Ok(())
+    }
+
+    fn first(&self) -> Option<(&PartitionKey, &RowKey)> {
+        self.cursors.iter().filter_map(Cursor::first).min()
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Row> {
+        let at = self.cursors.iter_mut().find(|cursor| cursor.first() == Some((&key.0, &key.1)))?;
+        at.rows.pop_front()
+    }
+}
+
+impl Cursor {
+    fn first(&self) -> Option<(&PartitionKey, &RowKey)> {
+        self.rows.front().map(|row| (row.body.partition(), row.body.row()))
+    }
+
+    /// Says how many rows it has met that belong to another account.
+    async fn fill(
+        &mut self,
+        store: &RegionStore,
+        table: &TableName,
+        span: &Span,
+        whole: bool,
+    ) -> Result<u64, StoreError> {
+        let mut strangers = 0;
+        while self.rows.is_empty()
+            && let Some(scope) = self.scopes.front()
+        {
+            let query = Query {
+                scope: scope.clone(),
+                top: Some(self.top),
+                select: (!whole).then(|| VERSION_ALONE.map(str::to_owned).into()),
+                continuation: self.continuation.take(),
+            };
+            let page = or_nothing(patiently(|| self.tables.query(table, &query)).await)?;
+            self.continuation = page.continuation;
+            if self.continuation.is_none() {
+                self.scopes.pop_front();
+            }
+            if whole && !page.rows.is_empty() {
+                let bytes = page.rows.iter().map(|row| row.body.json().len()).sum::<usize>() / page.rows.len();
+                self.top = u16::try_from(PAGE_BYTES / bytes.max(1)).unwrap_or(PAGE).clamp(1, PAGE);
+            }
+            let in_span = |row: &Row| span.holds((row.body.partition(), row.body.row()));
+            self.rows = page.rows.into_iter().filter(in_span).collect();
+            if store.accounts().len() > 1 {
+                strangers += self.drop_strangers(store, table);
+            }
+        }
+        Ok(strangers)
+    }
+
+    fn drop_strangers(&mut self, store: &RegionStore, table: &TableName) -> u64 {
+        let (before, own) = (self.rows.len(), self.tables.account().clone());
+        // The rows of a partition follow each other, and share its account.
+        let mut last: Option<(PartitionKey, bool)> = None;
+        self.rows.retain(|row| {
+            let partition = row.body.partition();
+            match &last {
+                Some((of, ours)) if of == partition => *ours,
+                _ => {
+                    let ours = *store.holding(table, partition).account() == own;
+                    last = Some((partition.clone(), ours));
+                    ours
+                }
+            }
+        });
+        (before - self.rows.len()) as u64
+    }
+}
+
+/// The rows of several regions, side by side.
+#[derive(Debug)]
+pub(in crate::ops) struct Join(Vec<RegionRows>);
+
+impl Join {
+    /// Of one table; `whole` says whether more than versions is read.
+    pub fn new<'a>(
+        regions: impl IntoIterator<Item = &'a RegionStore>,
+        table: &TableName,
+        span: &Span,
+        whole: bool,
+    ) -> Self {
+        Self(regions.into_iter().map(|store| RegionRows::new(store, table, span, whole)).collect())
+    }
+
+    /// The next key that stands anywhere, and the row of each region that has it.
+    ///
+    /// # Errors
+    /// Whatever a store goes on answering.
+    pub async fn next(&mut self) -> Result<Option<(Key, Vec<Option<Row>>)>, StoreError> {
+        if self.0.iter().any(RegionRows::is_dry) {
+            join_all(self.0.iter_mut().map(RegionRows::fill)).await.into_iter().collect::<Result<(), _>>()?;
+        }
+        let least = self.0.iter().filter_map(RegionRows::first).min();
+        let Some(least) = least.map(|(partition, row)| (partition.clone(), row.clone())) else { return Ok(None) };
+        let rows = self.0.iter_mut().map(|region| region.take(&least)).collect();
+        Ok(Some((least, rows)))
+    }
+
+    /// For each region, how many rows were met where no route leads.
+    pub fn misplaced(&self) -> Vec<u64> {
+        self.0.iter().map(RegionRows::misplaced).collect()
+    }
+}

@@ -1,21 +1,23 @@
 //! All rows of all replicated tables, compared between all regions.
 //!
-//! A merge in key order, page by page: what is held in memory is a page of each account and the rows that differ. Applications
+//! Side by side in the order of keys: what is held in memory is a page of each account and the rows that differ. Applications
 //! go on writing meanwhile, so a row that differs is a suspect and no more: it is looked at again once the links have passed the
 //! comparison. Equal is then what has everywhere what was seen anywhere, or something newer, and where the same version says the same.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use futures::stream::{StreamExt, TryStreamExt, iter};
 use serde::Serialize;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::model::{PartitionKey, Region, Row, RowBody, RowId, RowKey, TableName, Version};
+use crate::model::{Region, Row, RowBody, RowId, TableName, Version};
+use crate::ops::patient::patiently;
 use crate::ops::stand::{Stand, stand};
-use crate::stores::{Continuation, ErrorKind, Page, Query, RegionStore, Scope, StoreError, Tables};
+use crate::ops::verify::{Join, Span};
+use crate::resolve::Content;
+use crate::stores::{RegionStore, StoreError};
 use crate::topology::TableFilter;
 
 /// Most rows that are looked at again; beyond them there are at least so many.
@@ -27,9 +29,6 @@ const LOOKS: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many rows are read at a time.
 const SIDE_BY_SIDE: usize = 16;
-/// How long a page may take, and how often it is asked for.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-const TRIES: u32 = 5;
 
 /// What was compared, and what differs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -102,15 +101,16 @@ pub(super) async fn compare(
 ) -> Result<(Comparison, Vec<Suspect>), StoreError> {
     let (mut comparison, mut suspects) = (Comparison::default(), Vec::new());
     for table in tables(regions, filter).await? {
-        let mut merge = Merge::new(regions, &table);
+        let mut join = Join::new(regions, &table, &Span::Table, true);
         let mut rows = 0;
-        while let Some((key, found)) = merge.next().await? {
+        while let Some((key, found)) = join.next().await? {
             rows += 1;
             if rows % 10_000 == 0 {
                 tell(&table, rows);
             }
-            let Some(highest) = found.iter().map(|(region, row)| row.version(region)).max() else { continue };
-            if found.len() == regions.len() && all_equal(&found) {
+            let versions = found.iter().zip(regions).filter_map(|(row, at)| Some(row.as_ref()?.version(at.region())));
+            let Some(highest) = versions.max() else { continue };
+            if all_equal(regions, &found) {
                 continue;
             }
             if suspects.len() < MOST {
@@ -188,7 +188,7 @@ fn is_equal(suspect: &Suspect, stands: &[Option<Stand>]) -> bool {
 
 fn say_the_same(one: &Stand, other: &Stand) -> bool {
     match (&one.row, &other.row) {
-        (Some(this), Some(that)) => same(this, that, &one.version),
+        (Some(this), Some(that)) => same(this, that),
         (None, None) => true,
         _ => false,
     }
@@ -196,18 +196,17 @@ fn say_the_same(one: &Stand, other: &Stand) -> bool {
 
 /// Whether two rows of one version say the same, whether they carry it or had it given by their region, and in whatever order
 /// their properties come.
-fn same(one: &RowBody, other: &RowBody, version: &Version) -> bool {
-    let (one, other) = (one.stamped(version), other.stamped(version));
-    let value = |row: &RowBody| serde_json::from_str::<serde_json::Value>(row.json()).ok();
-    one == other || (value(&one).is_some() && value(&one) == value(&other))
+fn same(one: &RowBody, other: &RowBody) -> bool {
+    one.json() == other.json() || Content::of(one) == Content::of(other)
 }
 
-fn all_equal(found: &[(Region, Row)]) -> bool {
-    found.windows(2).all(|pair| {
-        let [(one_region, one), (other_region, other)] = pair else { return true };
-        let version = one.version(one_region);
-        version == other.version(other_region) && same(&one.body, &other.body, &version)
-    })
+/// Whether every region has the row, of one version that says the same.
+fn all_equal(regions: &[RegionStore], found: &[Option<Row>]) -> bool {
+    let versions = found.iter().zip(regions).map(|(row, store)| Some(row.as_ref()?.version(store.region())));
+    let versions: Vec<_> = versions.collect();
+    let one = versions.first().is_some_and(|first| first.is_some() && versions.iter().all(|other| other == first));
+    let pairs = || found.iter().flatten().zip(found.iter().flatten().skip(1));
+    one && pairs().all(|(one, other)| same(&one.body, &other.body))
 }
 
 /// The replicated tables of all regions.
@@ -215,85 +214,6 @@ async fn tables(regions: &[RegionStore], filter: &TableFilter) -> Result<BTreeSe
     let accounts = regions.iter().flat_map(RegionStore::accounts);
     let lists = try_join_all(accounts.map(|account| patiently(move || account.tables.tables()))).await?;
     Ok(lists.into_iter().flatten().filter(|table| filter.matches(table)).collect())
-}
-
-type Key = (PartitionKey, RowKey);
-
-/// The rows of one account's table, in the order of their keys.
-struct Cursor {
-    region: Region,
-    tables: Arc<dyn Tables>,
-    table: TableName,
-    rows: VecDeque<Row>,
-    /// Where the next page begins.
-    next: Option<Option<Continuation>>,
-}
-
-impl Cursor {
-    /// Reads on where nothing is left in memory.
-    async fn fill(&mut self) -> Result<(), StoreError> {
-        while self.rows.is_empty()
-            && let Some(continuation) = self.next.take()
-        {
-            let query = Query { continuation, ..Query::new(Scope::Table) };
-            let page = match patiently(|| self.tables.query(&self.table, &query)).await {
-                Err(error) if error.kind == ErrorKind::NoTable => Page::default(),
-                page => page?,
-            };
-            self.rows = page.rows.into();
-            self.next = page.continuation.map(Some);
-        }
-        Ok(())
-    }
-
-    fn key(&self) -> Option<Key> {
-        self.rows.front().map(|row| (row.body.partition().clone(), row.body.row().clone()))
-    }
-}
-
-/// The accounts of all regions, side by side.
-struct Merge(Vec<Cursor>);
-
-impl Merge {
-    fn new(regions: &[RegionStore], table: &TableName) -> Self {
-        let cursor = |region: &Region, tables: &Arc<dyn Tables>| Cursor {
-            region: region.clone(),
-            tables: tables.clone(),
-            table: table.clone(),
-            rows: VecDeque::new(),
-            next: Some(None),
-        };
-        let cursors = regions
-            .iter()
-            .flat_map(|store| store.accounts().iter().map(move |account| cursor(store.region(), &account.tables)));
-        Self(cursors.collect())
-    }
-
-    /// The next key, and what has it.
-    async fn next(&mut self) -> Result<Option<(Key, Vec<(Region, Row)>)>, StoreError> {
-        let filled = join_all(self.0.iter_mut().map(Cursor::fill)).await;
-        filled.into_iter().collect::<Result<(), _>>()?;
-        let Some(least) = self.0.iter().filter_map(Cursor::key).min() else { return Ok(None) };
-        let at_it = self.0.iter_mut().filter(|cursor| cursor.key().as_ref() == Some(&least));
-        let found = at_it.filter_map(|cursor| Some((cursor.region.clone(), cursor.rows.pop_front()?)));
-        let found = found.collect();
-        Ok(Some((least, found)))
-    }
-}
-
-/// Asks until it is answered, a few times: all that is asked here are reads.
-async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(what: impl Fn() -> F) -> Result<T, StoreError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let late = |_| StoreError::new(ErrorKind::Unreachable, format!("no answer within {ANSWER_WITHIN:?}"));
-        match timeout(ANSWER_WITHIN, what()).await.map_err(late).and_then(|answer| answer) {
-            Err(error) if tries < TRIES && error.kind != ErrorKind::NoTable => {
-                sleep(error.retry_after.unwrap_or_default().max(PAUSE / 4 * tries)).await;
-            }
-            answer => return answer,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -388,6 +308,6 @@ mod tests {
         let body = |json: &str| RowBody::parse(json).unwrap();
         let one = body(r#"{"PartitionKey":"p","RowKey":"r","A":"a","B":1}"#);
         let other = body(r#"{"PartitionKey":"p","RowKey":"r","B":1,"A":"a"}"#).stamped(&version(1));
-        assert!(same(&one, &other, &version(1)), "one carries its version, the other does not, and the order differs");
+        assert!(same(&one, &other), "one carries its version, the other does not, and the order differs");
     }
 }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::judge::{Judge, Judged};
 use self::ledger::Entry;
 use self::repair::Fates;
-use self::rows::{Join, Key, Span};
+use self::rows::Key;
 use super::patient::patiently;
 use crate::model::{PartitionKey, Region, Row, RowId, RowKey, TableName, Time};
 use crate::replicator::{self, Mender};
@@ -36,6 +36,7 @@ use crate::topology::{FileRoles, TableFilter};
 pub use self::error::VerifyError;
 pub use self::repair::Repair;
 pub use self::report::{Differs, Fate, Has, Verified, VerifiedTable, Waits};
+pub(super) use self::rows::{Join, Span};
 
 /// Most suspects that wait to be judged.
 const MOST_SUSPECTS: usize = 5_000;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tablerelay::feed::Entry;
-use tablerelay::model::{Row, SystemTable};
+use tablerelay::feed::{Entry, decode_hint};
+use tablerelay::model::{Row, RowId, SystemTable};
 use tablerelay::planted::{Bug, plant};
 
 use crate::chronicle::Chronicle;
@@ -170,6 +170,7 @@ async fn peace(
         if took > patience(world) {
             let text = format!("{left:?} left after {took:?} without faults, and in quarantine {waiting:?}");
             let entry = all_quarantined(world).find_map(|entry| Entry::decode(&entry).ok()?.row_id());
+            let entry = entry.or_else(|| hinted(world));
             return Err(Broken::new("everything ends in time", entry.as_ref(), text));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -184,6 +185,12 @@ fn in_quarantine(world: &World) -> Vec<String> {
 
 fn all_quarantined(world: &World) -> impl Iterator<Item = Row> {
     (0..world.places.len()).flat_map(|region| world.system(region, SystemTable::Quarantine))
+}
+
+/// A row that a hint is left of.
+fn hinted(world: &World) -> Option<RowId> {
+    let mut hints = (0..world.places.len()).flat_map(|region| world.system(region, SystemTable::Backlog));
+    hints.find_map(|row| Some(decode_hint(&row).ok()?.id))
 }
 
 fn all_left(world: &World) -> Vec<String> {

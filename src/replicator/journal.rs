@@ -31,7 +31,7 @@ use crate::topology::LateWrites;
 /// How much earlier than the loser was stored a log is read, and how much later its hint may have been announced: storage clocks
 /// are kept well, and estimated to a second.
 const MARGIN: Duration = Duration::from_secs(10);
-/// How long a third region is asked; what it does not answer by then is not known.
+/// How long a third region is asked at most; what it does not answer by then is not known.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Most pages of one partition of a log. Beyond them nothing is known.
 const PAGES: usize = 20;
@@ -207,8 +207,14 @@ impl Journal {
 
     /// When the winner was stored, where it still stands in the region that it is brought from.
     async fn stored_at(&self, source: &Region, id: &RowId, version: &Version) -> Option<Time> {
-        let read = timeout(PATIENCE, read_row(self.region(source)?, id)).await.ok()?;
+        let read = timeout(self.patience(), read_row(self.region(source)?, id)).await.ok()?;
         read.ok().flatten().filter(|row| row.version(source) == *version).map(|row| row.timestamp)
+    }
+
+    /// What is about to be written may be sent for half a settle window after it was looked at (R9). Were that spent on asking, it
+    /// would be looked at again and asked about again, without end.
+    fn patience(&self) -> Duration {
+        PATIENCE.min(self.window / 8)
     }
 
     fn region(&self, region: &Region) -> Option<&RegionStore> {
@@ -283,7 +289,7 @@ impl Journal {
         if by == self.store.region() {
             return asked.await;
         }
-        Ok(timeout(PATIENCE, asked).await.ok().and_then(Result::ok).flatten())
+        Ok(timeout(self.patience(), asked).await.ok().and_then(Result::ok).flatten())
     }
 
     /// Whether what the log of `by` told of the loser may be collected. A record may be open for longer than a log outlives its
@@ -291,7 +297,7 @@ impl Journal {
     async fn may_be_collected(&self, by: &Region, loser: &Version) -> bool {
         let Some(store) = self.region(&loser.issued_in()) else { return true };
         // Its Last Sync Times are the word of its own region, which may be another one than that of this daemon.
-        match timeout(PATIENCE, last_syncs(store)).await {
+        match timeout(self.patience(), last_syncs(store)).await {
             Ok(Ok(passed)) => {
                 let passed = passed.get(by).copied().flatten();
                 passed.is_some_and(|last_sync| loser.time() + self.log_outlives <= last_sync)

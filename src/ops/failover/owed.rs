@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +28,16 @@ impl Failover {
         tell: &mut Tell<'_>,
     ) -> Result<(), FailoverError> {
         let target = self.store(&self.to)?;
-        let mut trails = self.trail(target).await?;
-        if let Some(leaving) = leaving {
-            trails.extend(self.trail(self.store(leaving)?).await?);
+        // A region that was away for two moves has heard of the second alone: whoever answers is asked.
+        let asked =
+            self.regions.iter().map(|store| async move { (store.region(), self.in_time(read_trail(store)).await) });
+        let (mut trails, needed) = (Vec::new(), [Some(&self.to), leaving]);
+        for (region, trail) in join_all(asked).await {
+            match trail {
+                Ok(trail) => trails.extend(trail),
+                Err(error) if needed.contains(&Some(region)) => return Err(FailoverError::unreachable(region, error)),
+                Err(_) => {}
+            }
         }
         let is_third = |region: &Region| {
             let asked = *region == self.to || leaving == Some(region);
@@ -39,11 +47,6 @@ impl Failover {
             self.until_owes_nothing((&region, until), target, end, stop, tell).await?;
         }
         Ok(())
-    }
-
-    async fn trail(&self, store: &RegionStore) -> Result<Vec<Assignment>, FailoverError> {
-        let read = self.in_time(read_trail(store)).await;
-        read.map_err(|error| FailoverError::unreachable(store.region(), error))
     }
 
     async fn until_owes_nothing(

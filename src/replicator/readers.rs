@@ -32,6 +32,8 @@ const HEARD_FOR: u32 = 4;
 const ASKED_AFTER: u32 = 3;
 /// For so many publications from the beginning, nothing may be known of a source yet.
 const BEGINNING: u32 = 4;
+/// By so many, whoever is there has said something since the beginning.
+const FIRST_WORDS: u32 = 2;
 
 /// Decides whether readers are served.
 #[derive(Debug)]
@@ -151,9 +153,12 @@ impl Readers {
         let recent = self.runtime.instant().checked_sub(self.publish_every * HEARD_FOR);
         let heard = known.heard.values().filter(|heard| heard.at.is_some() && heard.at >= recent);
         let others: Vec<Word> = heard.filter_map(|heard| heard.word).collect();
-        let writer = self.roles.role() == Role::Writer;
-        let beginning = fresh_to == Time::EPOCH && running < self.publish_every * BEGINNING;
-        let reading = if beginning || !known.read_once {
+        let writer = self.roles.is_confirmed() && self.roles.role() == Role::Writer;
+        let nothing_known = fresh_to == Time::EPOCH && running < self.publish_every * BEGINNING;
+        // Of who is there, only what was said since the beginning counts.
+        let behind = now.since(fresh_to) > self.rules.limit;
+        let nobody_heard = behind && others.is_empty() && running < self.publish_every * FIRST_WORDS;
+        let reading = if nothing_known || (nobody_heard && !writer) || !known.read_once {
             Reading::Unknown
         } else {
             known.door.decide(&self.rules, View { fresh_to, now, writer, others: &others })

@@ -12,76 +12,77 @@ use crate::oracle::Broken;
 
 /// A seed that catches each bug. `SIM_HUNT` finds new ones where a change of the simulator moved them.
 const RECORDED: &[(Bug, u64)] = &[
-    (Bug::EndEarly, 2),              // Last Sync Time is true
-    (Bug::LowestFirst, 391),         // every region is equal
-    (Bug::EndedByOthers, 391),       // every region is equal
-    (Bug::DeleteIsExact, 115),       // every region is equal
-    (Bug::LookBeforeWindow, 0),      // Last Sync Time is true
-    (Bug::SupersededIsWritten, 32),  // every region is equal
-    (Bug::TombstoneIgnored, 0),      // every cache is current
-    (Bug::DeleteOfPresent, 81),      // every region is equal
-    (Bug::ReplaceBlindly, 0),        // a rule of every moment
-    (Bug::InsertBlindly, 0),         // a rule of every moment
-    (Bug::NoLookAfterInsert, 35),    // no acknowledged write is lost
-    (Bug::NoLookAfterReplace, 1728), // a row below a newer tombstone is taken out again
-    (Bug::NoLookAfterEqual, 805),    // a row below a newer tombstone is taken out again
-    (Bug::OlderWins, 1),             // a rule of every moment
-    (Bug::NoRaise, 0),               // a rule of every moment
-    (Bug::RemoveFirst, 0),           // a rule of every moment
-    (Bug::RemoveBlindly, 0),         // a rule of every moment
-    (Bug::NoTakeOver, 4),            // what was lost to another region is in the journal
-    (Bug::FutureApplied, 18),        // a rule of every moment
-    (Bug::StaleLook, 30),            // a rule of every moment
-    (Bug::NoLift, 20),               // nothing that was overwritten or deleted comes back
-    (Bug::NoLiftOfDeletes, 443),     // a region's own order is kept
-    (Bug::EndBeforeApply, 0),        // Last Sync Time is true
-    (Bug::FailedIsDone, 0),          // Last Sync Time is true
-    (Bug::UnknownIsDone, 7),         // Last Sync Time is true
-    (Bug::TransactionTorn, 0),       // Last Sync Time is true
-    (Bug::WrongEtag, 7),             // what was lost to another region is in the journal
-    (Bug::EtagKept, 1),              // everything ends in time
-    (Bug::FirstPageOnly, 16),        // Last Sync Time is true
-    (Bug::CacheUnguarded, 0),        // a cache never holds what is older than before
-    (Bug::CacheForgotten, 12),       // every cache is current
-    (Bug::CacheHintNotDurable, 12),  // every cache is current
-    (Bug::CacheHoldsTheFeed, 12),    // a cache that is down holds up nothing else
-    (Bug::FlushUnnoticed, 17),       // a cache that was emptied is told of
-    (Bug::CacheOrderIgnored, 13),    // every cache is current
-    (Bug::NotTold, 0),               // every cache is current
-    (Bug::MessageFirst, 138),        // what is malformed is in quarantine
-    (Bug::MalformedDropped, 16),     // what is malformed is in quarantine
-    (Bug::RefusedDropped, 6),        // Last Sync Time is true
-    (Bug::NeverSuperseded, 6),       // everything ends in time
-    (Bug::LoserForgotten, 1),        // what was lost to another region is in the journal
-    (Bug::TwoWaysIgnored, 0),        // the journal names true conflicts alone
-    (Bug::SyncedTooSoon, 0),         // Last Sync Time is true
-    (Bug::HintNotDurable, 0),        // Last Sync Time is true
-    (Bug::HintEndedBlindly, 741),    // every region is equal
-    (Bug::HintForgetsItsTime, 43),   // Last Sync Time is true
-    (Bug::HintsNotCounted, 1),       // Last Sync Time is true
-    (Bug::HintDropped, 19),          // Last Sync Time is true
-    (Bug::RetryAfterIgnored, 21),    // a rule of every moment
-    (Bug::BudgetNotKept, 93),        // a rule of every moment
-    (Bug::ShutForGood, 1),           // every shard is carried, and evenly
-    (Bug::HeartbeatUnheard, 11),     // an unreachable region is told, idle or not
-    (Bug::ShardsKept, 3),            // every shard is carried, and evenly
-    (Bug::DeadCounted, 0),           // every shard is carried, and evenly
-    (Bug::ClaimNotConfirmed, 7),     // a shard has one carrier at most
-    (Bug::LeaseOutlived, 26),        // a shard has one carrier at most
-    (Bug::OthersForgotten, 16),      // Last Sync Time is true
-    (Bug::AllRefuse, 161),           // not all regions refuse their readers at once
-    (Bug::SilenceIsFresh, 18),       // how fresh a region says it is, it is
-    (Bug::WrongLink, 7),             // what was waited for is there
-    (Bug::HintNotLookedBack, 3387),  // every region is equal
-    (Bug::StaleEpochObeyed, 63),     // a rule of every moment
-    (Bug::LateDelivered, 2),         // a rule of every moment
-    (Bug::LateTakenOver, 60),        // a rule of every moment
-    (Bug::LateNotNamed, 2),          // what was lost to another region is in the journal
-    (Bug::LateNotOverruled, 2),      // Last Sync Time is true
-    (Bug::RoleReadOnce, 0),          // everything ends in time
-    (Bug::EarlyServing, 5),          // a rule of every moment
-    (Bug::SurvivorsUnequal, 118),    // survivors are equal without the lost region
-    (Bug::ResidualLost, 17),         // Last Sync Time is true
+    (Bug::EndEarly, 2),             // everything ends in time
+    (Bug::LowestFirst, 777),        // every region is equal
+    (Bug::EndedByOthers, 987),      // every region is equal
+    (Bug::DeleteIsExact, 5),        // every cache is current
+    (Bug::LookBeforeWindow, 0),     // Last Sync Time is true
+    (Bug::SupersededIsWritten, 32), // every region is equal
+    (Bug::TombstoneIgnored, 0),     // every cache is current
+    (Bug::DeleteOfPresent, 6),      // every region is equal
+    (Bug::ReplaceBlindly, 0),       // a rule of every moment
+    (Bug::InsertBlindly, 0),        // a rule of every moment
+    (Bug::NoLookAfterInsert, 35),   // no acknowledged write is lost
+    (Bug::NoLookAfterReplace, 547), // a row below a newer tombstone is taken out again
+    (Bug::NoLookAfterEqual, 1522),  // a row below a newer tombstone is taken out again
+    (Bug::OlderWins, 1),            // a rule of every moment
+    (Bug::NoRaise, 0),              // a rule of every moment
+    (Bug::RemoveFirst, 0),          // a rule of every moment
+    (Bug::RemoveBlindly, 0),        // a rule of every moment
+    (Bug::NoTakeOver, 0),           // what was lost to another region is in the journal
+    (Bug::FutureApplied, 18),       // a rule of every moment
+    (Bug::StaleLook, 219),          // a rule of every moment
+    (Bug::NoLift, 32),              // nothing that was overwritten or deleted comes back
+    (Bug::NoLiftOfDeletes, 399),    // a region's own order is kept
+    (Bug::EndBeforeApply, 0),       // Last Sync Time is true
+    (Bug::FailedIsDone, 0),         // Last Sync Time is true
+    (Bug::UnknownIsDone, 2),        // Last Sync Time is true
+    (Bug::TransactionTorn, 0),      // Last Sync Time is true
+    (Bug::WrongEtag, 1),            // a rule of every moment
+    (Bug::EtagKept, 1),             // everything ends in time
+    (Bug::FirstPageOnly, 16),       // Last Sync Time is true
+    (Bug::CacheUnguarded, 0),       // a cache never holds what is older than before
+    (Bug::CacheForgotten, 7),       // every cache is current
+    (Bug::CacheHintNotDurable, 12), // every cache is current
+    (Bug::CacheHoldsTheFeed, 12),   // a cache that is down holds up nothing else
+    (Bug::FlushUnnoticed, 18),      // a cache that was emptied is told of
+    (Bug::CacheOrderIgnored, 13),   // every cache is current
+    (Bug::NotTold, 0),              // every cache is current
+    (Bug::MessageFirst, 412),       // what is malformed is in quarantine
+    (Bug::MalformedDropped, 16),    // what is malformed is in quarantine
+    (Bug::StraysUnread, 6),         // everything ends in time
+    (Bug::RefusedDropped, 6),       // Last Sync Time is true
+    (Bug::NeverSuperseded, 6),      // everything ends in time
+    (Bug::LoserForgotten, 7),       // what was lost to another region is in the journal
+    (Bug::TwoWaysIgnored, 0),       // the journal names true conflicts alone
+    (Bug::SyncedTooSoon, 0),        // Last Sync Time is true
+    (Bug::HintNotDurable, 0),       // Last Sync Time is true
+    (Bug::HintEndedBlindly, 116),   // every region is equal
+    (Bug::HintForgetsItsTime, 95),  // Last Sync Time is true
+    (Bug::HintsNotCounted, 1),      // Last Sync Time is true
+    (Bug::HintDropped, 30),         // Last Sync Time is true
+    (Bug::RetryAfterIgnored, 28),   // a rule of every moment
+    (Bug::BudgetNotKept, 93),       // a rule of every moment
+    (Bug::ShutForGood, 7),          // every shard is carried, and evenly
+    (Bug::HeartbeatUnheard, 43),    // an unreachable region is told, idle or not
+    (Bug::ShardsKept, 3),           // every shard is carried, and evenly
+    (Bug::DeadCounted, 0),          // every shard is carried, and evenly
+    (Bug::ClaimNotConfirmed, 7),    // a shard has one carrier at most
+    (Bug::LeaseOutlived, 12),       // a shard has one carrier at most
+    (Bug::OthersForgotten, 12),     // Last Sync Time is true
+    (Bug::AllRefuse, 150),          // not all regions refuse their readers at once
+    (Bug::SilenceIsFresh, 18),      // how fresh a region says it is, it is
+    (Bug::WrongLink, 40),           // what was waited for is there
+    (Bug::HintNotLookedBack, 4627), // every region is equal
+    (Bug::StaleEpochObeyed, 1698),  // a rule of every moment
+    (Bug::LateDelivered, 2),        // a rule of every moment
+    (Bug::LateTakenOver, 72),       // a rule of every moment
+    (Bug::LateNotNamed, 2),         // what was lost to another region is in the journal
+    (Bug::LateNotOverruled, 2),     // Last Sync Time is true
+    (Bug::RoleReadOnce, 0),         // everything ends in time
+    (Bug::EarlyServing, 2),         // a rule of every moment
+    (Bug::SurvivorsUnequal, 246),   // survivors are equal without the lost region
+    (Bug::ResidualLost, 0),         // Last Sync Time is true
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

@@ -46,12 +46,14 @@ pub struct Wait {
 pub enum Reached {
     /// The row stands there with this version.
     Row {
-        /// The version.
+        /// The version that stands, which may be above the one that was waited for.
+        #[serde(rename = "stands")]
         version: Version,
     },
     /// The row is absent there, with a tombstone of this version.
     Tombstone {
-        /// The version.
+        /// The version that stands, which may be above the one that was waited for.
+        #[serde(rename = "stands")]
         version: Version,
     },
     /// Last Sync Time of the link has passed the version.

@@ -55,8 +55,8 @@ async fn a_write_is_waited_for_by_command_and_over_http_and_one_that_does_not_co
     let own = wait(&regions, &[row_of(version, "west", "r"), vec!["--output", "json"]].concat()).await;
     let own: Value = serde_json::from_str(&own.out).unwrap();
     assert_eq!(
-        (&own["reached"], &own["by"], &own["version"]),
-        (&true.into(), &"row".into(), &version.into()),
+        (&own["reached"], &own["by"], &own["version"], &own["stands"]),
+        (&true.into(), &"row".into(), &version.into(), &version.into()),
         "{own:#}"
     );
 

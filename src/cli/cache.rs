@@ -1,15 +1,13 @@
 //! `cache warm`: a region's cache filled from its tables.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::time::Instant;
 use tracing::info;
 
 use super::arguments::{Output, Warm};
 use super::exit::Failure;
 use super::output;
+use super::progress::Progress;
 use super::settings::settings;
 use crate::config::Settings;
 use crate::daemon::Connector;
@@ -19,19 +17,11 @@ use crate::runtime::Runtime;
 use crate::stores::CacheMode;
 use crate::telemetry::metrics::CacheOutcome;
 
-/// How often a log line says how far it is.
-const EVERY: Duration = Duration::from_secs(5);
-
-/// Whether progress is drawn: standard error is a terminal.
-pub(super) fn draws() -> bool {
-    std::io::stderr().is_terminal()
-}
-
 pub(super) async fn warm(command: &Warm) -> Result<(), Failure> {
     let settings = settings(&command.config.file)?;
     let warming = warming(command, &settings)?;
     let mut progress = Progress::new();
-    let done = warming.run(&mut |so_far| progress.tell(so_far)).await;
+    let done = warming.run(&mut |so_far| tell(&mut progress, so_far)).await;
     progress.end();
     let warmed = done?;
     match command.output {
@@ -71,41 +61,11 @@ fn warming(command: &Warm, settings: &Settings) -> Result<Warming, Failure> {
     })
 }
 
-/// A bar on a terminal, a log line now and then elsewhere. How many rows there are, no store tells.
-struct Progress {
-    bar: Option<ProgressBar>,
-    next: Instant,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let bar = draws().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {pos} rows, {per_sec}, {elapsed}") {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self { bar, next: Instant::now() + EVERY }
-    }
-
-    fn tell(&mut self, warmed: &Warmed) {
-        let table = warmed.tables.last().map(|last| last.table.to_string()).unwrap_or_default();
-        if let Some(bar) = &self.bar {
-            bar.set_message(table);
-            return bar.set_position(warmed.rows);
-        }
-        if Instant::now() >= self.next {
-            self.next = Instant::now() + EVERY;
-            info!(region = %warmed.region, table, rows = warmed.rows, "warming the cache");
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
+fn tell(progress: &mut Progress, warmed: &Warmed) {
+    let table = warmed.tables.last().map(|last| last.table.to_string()).unwrap_or_default();
+    progress.tell(table.clone(), warmed.rows, || {
+        info!(region = %warmed.region, table, rows = warmed.rows, "warming the cache");
+    });
 }
 
 fn render(warmed: &Warmed) -> String {

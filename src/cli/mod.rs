@@ -9,6 +9,7 @@ mod exit;
 mod failover;
 mod inspect;
 mod output;
+mod progress;
 mod quarantine;
 mod regions;
 mod run;
@@ -112,7 +113,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
 
 /// Without a terminal to draw on, how far it is becomes log lines.
 fn telling(log: Log) -> Result<(), Failure> {
-    let level = if cache::draws() { LogLevel::Warn } else { LogLevel::Info };
+    let level = if progress::draws() { LogLevel::Warn } else { LogLevel::Info };
     Ok(log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(level))?)
 }
 

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::arguments::{Output, VerifyCommand};
-use super::cache::draws;
 use super::exit::Failure;
 use super::output;
+use super::progress::Progress;
 use super::settings::settings;
 use super::signals::until_asked;
 use crate::config::Settings;
@@ -20,8 +18,6 @@ use crate::ops::{Differs, Fate, Has, Repair, Verified, VerifiedTable, Verify, Ve
 use crate::resolve::Difference;
 use crate::runtime::Runtime;
 
-/// How often a log line says how far it is.
-const EVERY: Duration = Duration::from_secs(5);
 /// Most rows that are named to people; `--output json` names more.
 const NAMED: usize = 20;
 
@@ -29,7 +25,7 @@ pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
     let settings = settings(&command.config.file)?;
     let verify = prepared(command, &settings)?;
     let mut progress = Progress::new();
-    let work = async |stop: &CancellationToken| verify.run(stop, &mut |so_far| progress.tell(so_far)).await;
+    let work = async |stop: &CancellationToken| verify.run(stop, &mut |so_far| tell(&mut progress, so_far)).await;
     let verified = until_asked(work).await?;
     progress.end();
     let verified = verified.map_err(|error: VerifyError| match error.is_usage() {
@@ -83,42 +79,12 @@ fn concluded(verified: &Verified) -> Result<(), Failure> {
     Err(Failure::differences(anyhow::anyhow!("{left} rows differ between {from} and {to}; {next}")))
 }
 
-/// A bar on a terminal, a log line now and then elsewhere. How many rows there are, no store tells.
-struct Progress {
-    bar: Option<ProgressBar>,
-    next: Instant,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let bar = draws().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {pos} rows, {per_sec}, {elapsed}") {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self { bar, next: Instant::now() + EVERY }
-    }
-
-    fn tell(&mut self, verified: &Verified) {
-        let table = verified.tables.last().map(|last| last.table.clone()).unwrap_or_default();
-        let (rows, different) = (verified.rows(), verified.different());
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("{table}: {different} differ,"));
-            return bar.set_position(rows);
-        }
-        if Instant::now() >= self.next {
-            self.next = Instant::now() + EVERY;
-            info!(from = %verified.from, to = %verified.to, table, rows, different, "comparing");
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
+fn tell(progress: &mut Progress, verified: &Verified) {
+    let table = verified.tables.last().map(|last| last.table.clone()).unwrap_or_default();
+    let (rows, different) = (verified.rows(), verified.different());
+    progress.tell(format!("{table}: {different} differ,"), rows, || {
+        info!(from = %verified.from, to = %verified.to, table, rows, different, "comparing");
+    });
 }
 
 fn render(verified: &Verified) -> String {

@@ -7,9 +7,6 @@ use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
 use crate::stores::{RegionStore, StoreError};
 
-/// What stands of a row, and when it was stored by the clock of that storage; never, where nothing stands.
-pub(super) type Sight = (Finding, Option<Time>);
-
 /// Looks at rows of a region: a finding for each, in the order asked.
 pub(super) async fn look(
     store: &RegionStore,
@@ -19,7 +16,7 @@ pub(super) async fn look(
     Ok(look_when(store, tombstones, ids).await?.into_iter().map(|(finding, _)| finding).collect())
 }
 
-/// As [`look`], with the times.
+/// As [`look`], with when what stands was stored by the clock of that storage; never, where nothing stands.
 ///
 /// The row is read first and the tombstone after it: read the other way round, a delete between the two would look like
 /// a row that never was.
@@ -27,7 +24,7 @@ pub(super) async fn look_when(
     store: &RegionStore,
     tombstones: &Tombstones,
     ids: &[&RowId],
-) -> Result<Vec<Sight>, StoreError> {
+) -> Result<Vec<(Finding, Option<Time>)>, StoreError> {
     let rows = read_rows(store, ids).await?;
     let absent: Vec<&RowId> = ids.iter().filter(|id| !rows.contains_key(id)).copied().collect();
     let deleted = if absent.is_empty() { Default::default() } else { tombstones.of_rows(&absent).await? };

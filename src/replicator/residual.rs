@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::Roles;
 use super::late::{Gate, PATIENCE};
-use super::look::{Sight, look, look_when};
+use super::look::{look, look_when};
 use super::roles::read_beside;
 use super::tombstones::Tombstones;
 use crate::feed::{Shard, arrival_of, arrivals, decode_hint, decode_record, record_prefix};
@@ -253,9 +253,9 @@ impl Residual {
             let here = look(&self.local, &here, &ids).await?;
             let mut came = vec![Vec::new(); chunk.len()];
             for (store, tombstones, arrived) in &asked {
-                let sights = look_when(store, tombstones, &ids).await?;
-                for ((all, sight), (id, open)) in came.iter_mut().zip(sights).zip(chunk) {
-                    all.extend(came_in(arrived, id, &open.version, &sight));
+                let found = look_when(store, tombstones, &ids).await?;
+                for ((all, found), (id, open)) in came.iter_mut().zip(found).zip(chunk) {
+                    all.extend(came_in(arrived, id, &open.version, &found));
                 }
             }
             let all = chunk.iter().cloned().zip(here).zip(came);
@@ -310,7 +310,12 @@ impl Residual {
 
 /// When a change came to a region, if it did: by its applied log, or by what stands where the log does not tell of it. Of what
 /// was taken over it is told only after it was written, and what was told may have been collected.
-fn came_in(arrived: &Arrived, id: &RowId, version: &Version, (finding, stored): &Sight) -> Option<Time> {
+fn came_in(
+    arrived: &Arrived,
+    id: &RowId,
+    version: &Version,
+    (finding, stored): &(Finding, Option<Time>),
+) -> Option<Time> {
     let told = arrived.get(&(id.clone(), arrival_of(version))).copied();
     told.or_else(|| stored.filter(|_| finding.version() == Some(version)))
 }

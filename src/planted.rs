@@ -86,10 +86,10 @@ closed_list! {
     }
 }
 
-/// Whether daemons of a region carry what others of it carry. Leases keep them from that, and make up for two clauses of R1 that
-/// are about another daemon: with either of these broken there are none, so that it is the clause that is missed.
+/// Whether daemons of a region carry what others of it carry. Leases keep them from that, and make up for three clauses of R1 that
+/// are about another daemon: with any of these broken there are none, so that it is the clause that is missed.
 pub fn leases_ignored() -> bool {
-    planted(Bug::LowestFirst) || planted(Bug::EndedByOthers)
+    planted(Bug::LowestFirst) || planted(Bug::EndedByOthers) || planted(Bug::ExactThoughShared)
 }
 
 #[cfg(feature = "planted-bugs")]

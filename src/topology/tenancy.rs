@@ -167,7 +167,12 @@ impl Tenancy {
             turn.given_up = self.held.difference(&self.share).cloned().collect();
             self.held.retain(|shard| self.share.contains(shard));
         }
-        let alone_from = if self.others.is_empty() { now } else { now + self.rules.window };
+        let alone_from = match self.others.is_empty() {
+            // Without leases others always carry what it carries.
+            true if planted(Bug::ExactThoughShared) => now + self.rules.window * 1_000,
+            true => now,
+            false => now + self.rules.window,
+        };
         let confirmed = |shard: &AccountShard| self.claimed.contains(shard) || planted(Bug::ClaimNotConfirmed);
         let lacking: Vec<AccountShard> = self.share.difference(&self.held).cloned().collect();
         self.wanted.clear();

@@ -77,7 +77,7 @@ async fn live(seed: u64) -> Ended {
     let mut crowd = Crowd::new(&world);
     let mut flushes = Flushes::new(&world);
     let mut watch = Watch::default();
-    let mut moves = Moves::default();
+    let mut moves = Moves::new(&world);
     let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushes, &mut moves, &mut watch).await.err();
     let mut converged = Duration::ZERO;
     if broken.is_none() {

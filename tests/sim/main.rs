@@ -78,6 +78,9 @@ fn one(seed: u64) -> ExitCode {
     let summary = Summary::default();
     let ended = history::run(seed, bug);
     print!("{}", story::tell(&ended));
+    if let Ok(name) = std::env::var("SIM_ROW") {
+        print!("{}", story::of_rows(&ended, &name));
+    }
     summary.add(&ended);
     summary.print();
     println!("trace {:016x}, converged in {:?} after the faults", ended.chronicle.hash(), ended.converged);

@@ -16,6 +16,7 @@ use crate::daemons::Fleet;
 use crate::dice::Dice;
 use crate::kinds::Kind;
 use crate::oracle::{Broken, Watch, survivors_are_equal};
+use crate::shape::Focus;
 use crate::sky::Storm;
 use crate::world::World;
 
@@ -37,6 +38,14 @@ pub struct Moves {
 }
 
 impl Moves {
+    /// Where a history is about what a lost region wrote last, it is lost after a while.
+    pub fn new(world: &World) -> Self {
+        let shape = &world.shape;
+        let after = || shape.pause * shape.steps as u32 / 4 + world.dice.time(shape.window);
+        let loss = (shape.focus == Focus::Orphans).then(|| Loss::Near(0, world.runtime.instant() + after()));
+        Self { loss, ..Self::default() }
+    }
+
     /// Somebody fails over.
     pub fn begin(&mut self, world: &World, kind: Kind) {
         let (to, from) = (world.dice.below(world.places.len()), world.dice.below(world.places.len()));
@@ -108,7 +117,7 @@ impl Moves {
                     Some(Loss::Lost(region, now + world.shape.window + world.dice.time(Duration::from_secs(25))));
             }
             Some(Loss::Lost(region, at)) if now >= at => {
-                if world.dice.chance(600) {
+                if world.shape.focus == Focus::Orphans || world.dice.chance(600) {
                     survivors_are_equal(world, fleet, watch, region).await?;
                 }
                 self.come_back(world, fleet);

@@ -43,12 +43,16 @@ pub enum Focus {
     Refused,
     /// One account refuses everything for minutes, which must not make anybody ask more.
     Storm,
+    /// Tales of a region that tells no other of its writes, which one of them finds there, and that is lost then.
+    Orphans,
+    /// Tales of a region with two daemons, one of them slow, whose line to another is back about when the window is over.
+    Shared,
     /// Roles move, in all topologies; regions are lost and come back, and applications go on in regions that are no writers.
     Failover,
 }
 
 impl Focus {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Wide,
         Self::Duel,
         Self::Refusal,
@@ -60,6 +64,8 @@ impl Focus {
         Self::Crossing,
         Self::Refused,
         Self::Storm,
+        Self::Orphans,
+        Self::Shared,
         Self::Failover,
     ];
 
@@ -75,7 +81,8 @@ impl Focus {
 
     /// Whether its histories are made of tales (`crowd/tales.rs`).
     pub fn is_told_in_tales(self) -> bool {
-        matches!(self, Self::Twins | Self::Halves | Self::Flaps | Self::Crossing | Self::Refused)
+        use Focus::{Crossing, Flaps, Halves, Orphans, Refused, Shared, Twins};
+        matches!(self, Twins | Halves | Flaps | Crossing | Refused | Orphans | Shared)
     }
 }
 
@@ -142,6 +149,7 @@ impl Shape {
             .or_without_a_cache(seed)
             .or_bounded(seed)
             .or_failover(seed)
+            .or_longer_tales(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -324,8 +332,13 @@ impl Shape {
         if !dice.chance(125) {
             return self;
         }
+        let focus = dice.pick(&[Focus::Twins, Focus::Halves, Focus::Flaps, Focus::Crossing, Focus::Refused]);
+        self.tales(focus, &dice)
+    }
+
+    fn tales(self, focus: Focus, dice: &Dice) -> Self {
         let tales = Self {
-            focus: dice.pick(&[Focus::Twins, Focus::Halves, Focus::Flaps, Focus::Crossing, Focus::Refused]),
+            focus,
             topology: Topology::MultiActive,
             accounts: vec![1; 2 + dice.below(2)],
             pairs: 0,
@@ -351,7 +364,9 @@ impl Shape {
         };
         match tales.focus {
             // Nothing is parked where it is not about hints.
-            Focus::Twins | Focus::Crossing | Focus::Refused => Self { park_after: Duration::from_secs(10), ..tales },
+            Focus::Twins | Focus::Crossing | Focus::Refused | Focus::Orphans | Focus::Shared => {
+                Self { park_after: Duration::from_secs(10), ..tales }
+            }
             _ => tales,
         }
     }
@@ -457,6 +472,22 @@ impl Shape {
             late_writes: dice.pick(&[LateWrites::Merge, LateWrites::Journal, LateWrites::Journal]),
             limit: None,
             ..self
+        }
+    }
+
+    /// One history in thirty is made of tales that need longer, drawn from dice of its own: of what a lost region wrote last, or of what
+    /// two daemons share when a window is over.
+    fn or_longer_tales(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x6f72_7068_616e);
+        if !dice.chance(33) {
+            return self;
+        }
+        let plain = Self { cache_down: None, limit: None, late_writes: LateWrites::Merge, ..self };
+        let tales = plain.tales(dice.pick(&[Focus::Orphans, Focus::Shared]), &dice);
+        match tales.focus {
+            Focus::Orphans => Self { accounts: vec![1; 3], steps: 40, lease: Duration::from_secs(2), ..tales },
+            // All begin while the line is cut.
+            _ => Self { accounts: vec![1; 2], pause: Duration::from_millis(50), ..tales },
         }
     }
 

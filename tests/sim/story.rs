@@ -30,6 +30,17 @@ pub fn tell(ended: &Ended) -> String {
     story
 }
 
+/// The story of each row whose name contains `name`, whether or not anything failed.
+pub fn of_rows(ended: &Ended, name: &str) -> String {
+    let book = ended.chronicle.book();
+    let mut story = String::new();
+    for id in book.rows.keys().filter(|id| id.to_string().contains(name)) {
+        let _ = writeln!(story, "the story of {id}, seconds since the beginning:");
+        row(&mut story, &book, id);
+    }
+    story
+}
+
 /// Every event of a row in order, with what happened around it.
 fn row(story: &mut String, book: &Book, id: &RowId) {
     let mut notes = book.notes.iter().peekable();

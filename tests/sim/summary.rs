@@ -77,7 +77,7 @@ impl Summary {
             println!("sim: {count:>9}  {}", kind.name());
         }
         println!(
-            "sim: {} effects; {took:.1} s of real time, {:.0} times slower than the {hours:.1} h that were lived; \
+            "sim: {} effects; {took:.1} s of real time for {hours:.1} h that were lived, {:.0} times as fast; \
              converged within {:.0} s of virtual time at most; other promises broken: {}",
             sum.effects,
             sum.lasted.as_secs_f64() / took.max(0.001),

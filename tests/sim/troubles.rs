@@ -63,7 +63,7 @@ fn unread(world: &World, fleet: &Fleet, moves: &mut Moves, region: usize) {
 /// The standing trouble of histories that are made of tales: who is slow, or cut off, until all faults stop.
 pub fn stage(world: &World, fleet: &mut Fleet) {
     let focus = world.shape.focus;
-    if matches!(focus, Focus::Twins | Focus::Halves) {
+    if matches!(focus, Focus::Twins | Focus::Halves | Focus::Shared) {
         two(world, fleet, 0);
     }
     let (first, last) = (fleet.daemons[0].who.clone(), fleet.daemons[fleet.daemons.len() - 1].who.clone());
@@ -75,6 +75,12 @@ pub fn stage(world: &World, fleet: &mut Fleet) {
         }
         Focus::Flaps => &[(Kind::SlowReply, &first, 0, 300)],
         Focus::Crossing => &[(Kind::SlowRequest, &other, 0, 500), (Kind::SlowReply, &first, 0, 700)],
+        Focus::Shared => &[(Kind::SlowReply, &last, 0, 200), (Kind::SlowRequest, &last, 1, 700)],
+        Focus::Orphans => &[
+            (Kind::CutOneWay, &first, 1, 1_000),
+            (Kind::CutOneWay, &first, 2, 1_000),
+            (Kind::SlowReply, &other, 0, 500),
+        ],
         Focus::Refused => &[(Kind::ReplyLost, &first, 1, 400), (Kind::SlowReply, &other, 1, 500)],
         _ => &[],
     };
@@ -87,6 +93,11 @@ pub fn stage(world: &World, fleet: &mut Fleet) {
     }
     if focus == Focus::Flaps {
         flap(world, &first);
+    }
+    if focus == Focus::Shared {
+        let until = since + world.shape.window + world.dice.time(Duration::from_millis(1_500));
+        let (kind, from, to) = (Kind::CutOneWay, Some(0), Some(1));
+        world.sky.brew(Storm { kind, who: None, from, to, account: None, per_mille: 1_000, since, until });
     }
 }
 

@@ -39,7 +39,10 @@ pub fn skew(focus: Focus, region: usize, number: usize) -> i64 {
     let millis = match (focus, region, number) {
         (Focus::Twins | Focus::Halves | Focus::Flaps, _, 0) => 2_200,
         (Focus::Twins | Focus::Halves | Focus::Flaps, ..) => -2_200,
-        (Focus::Crossing, 0, _) | (Focus::Refused, 1, _) => 1_500,
+        // Further apart than the writes are.
+        (Focus::Shared, _, 0) => 4_000,
+        (Focus::Shared, ..) => -4_000,
+        (Focus::Crossing | Focus::Orphans, 0, _) | (Focus::Refused, 1, _) => 1_500,
         _ => -1_500,
     };
     millis * 10_000
@@ -57,6 +60,10 @@ fn parts(focus: Focus, dice: &Dice) -> Vec<Part> {
         Focus::Twins => vec![(0, 0, put, Duration::ZERO), (0, 1, put, within(300))],
         Focus::Halves | Focus::Flaps => vec![(0, 0, put, Duration::ZERO), (0, 1, put, within(3_000))],
         Focus::Crossing => vec![(1, first, put, Duration::ZERO), (0, first, delete, within(600))],
+        // As the twins do, but the second when the first one's window is all but over.
+        Focus::Shared => vec![(0, 0, put, Duration::ZERO), (0, 1, put, between(3_500, 4_800))],
+        // By the one that tells nobody, then by one whose clock is behind.
+        Focus::Orphans => vec![(0, first, put, Duration::ZERO), (1, first, put, within(400))],
         Focus::Refused => vec![
             (0, first, put, Duration::ZERO),
             (1, first, refused, between(800, 1_400)),

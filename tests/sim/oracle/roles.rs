@@ -247,9 +247,19 @@ fn differs(world: &World, regions: Vec<usize>) -> Option<(RowId, String)> {
             let Ok(version) = Version::parse(version) else { return false };
             book.tells.iter().any(|(to, _, row)| regions.contains(to) && tells_of(row, id, &version))
         };
+        // What a daemon of one of them found elsewhere and brought home, it has announced before.
+        let events = book.rows.get(id);
+        let found = |version: &str| {
+            let home =
+                |event: &Event| event.line.split_once('.').is_some_and(|(from, _)| from == book.names[event.region]);
+            let found = |event: &Event| {
+                !event.by_writer() && regions.contains(&event.region) && home(event) && event.leaves(version)
+            };
+            events.is_some_and(|events| events.iter().any(found))
+        };
         let newest = tombs.max().filter(|tomb| **tomb > highest.version).unwrap_or(&highest.version);
         let own = book.issuer(newest).is_some_and(|issuer| regions.contains(&issuer));
-        if own || told(newest) {
+        if own || told(newest) || found(newest) {
             let text =
                 format!("{newest} is not everywhere: {:?}", all.iter().map(|rows| rows.get(id)).collect::<Vec<_>>());
             return Some((id.clone(), text));

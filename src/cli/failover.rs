@@ -17,7 +17,7 @@ use super::signals::until_asked;
 use crate::config::Settings;
 use crate::daemon::Connector;
 use crate::model::Region;
-use crate::ops::{Done, Failover, FailoverError, LinkRisk, Progress, Risk, Survey};
+use crate::ops::{Done, Failover, FailoverError, LinkRisk, Owed, Progress, Risk, RiskRow, Survey};
 use crate::runtime::Runtime;
 use crate::topology::Refusal;
 
@@ -125,17 +125,29 @@ fn confirm(command: &FailoverCommand, survey: &Survey) -> Result<(), Failure> {
 
 /// What a forced failover would leave behind, for people.
 fn at_risk(survey: &Survey) -> String {
-    let Survey { now, planned, risk, .. } = survey;
+    let Survey { now, planned, risk, owed, .. } = survey;
     let mut text = format!("Epoch {} ({}) would be followed by {}:", now.mark.epoch, now.kind, now.mark.epoch + 1);
     for (region, role) in &planned.roles {
         let before = now.roles.get(region).filter(|before| *before != role);
         let was = before.map(|before| format!(", was {before}")).unwrap_or_default();
         text.push_str(&format!("\n  {region}: {role}{was}"));
     }
-    let Some(Risk { from, links, .. }) = risk else { return text };
-    text.push_str(&format!("\n\nWhat {from} holds and others do not have:\n"));
+    if let Some(Risk { from, links, .. }) = risk {
+        text.push_str(&format!("\n\nWhat {from} holds and others do not have:\n"));
+        text.push_str(&of_links(links.iter().map(|link| (from, link))));
+    }
+    if !owed.is_empty() {
+        text.push_str("\n\nWhat regions that gave their role up by plan before have yet to deliver:\n");
+        text.push_str(&of_links(owed.iter().map(|Owed { from, link, .. }| (from, link))));
+    }
+    text
+}
+
+/// A table of links, and below it the rows that one side lacks, as far as they are known.
+fn of_links<'a>(links: impl Iterator<Item = (&'a Region, &'a LinkRisk)>) -> String {
     let mut table = output::table(&["LINK", "ROWS", "EXACT", "LAST SYNC TIME", "PUBLISHED", "WHY"]);
-    for link in links {
+    let mut named = String::new();
+    for (from, link) in links {
         let LinkRisk { to, rows, at_least, exact, last_sync, published, why, .. } = link;
         let bound = if *at_least { "at least " } else { "" };
         let time = |time: &Option<_>| time.map_or_else(|| "never".to_owned(), output::time);
@@ -147,23 +159,17 @@ fn at_risk(survey: &Survey) -> String {
             time(published),
             why.clone().unwrap_or_default(),
         ]);
-    }
-    text.push_str(&output::render(&table));
-    for link in links.iter().filter(|link| !link.named.is_empty()) {
         for row in link.named.iter().take(PRINTED) {
-            let what = if row.deleted { "deleted" } else { "written" };
-            let (to, version) = (&link.to, &row.version);
-            text.push_str(&format!(
-                "\n{to} lacks {}({:?},{:?}), {what} as {version}",
-                row.table, row.partition, row.row
-            ));
+            let RiskRow { table, partition, row, version, deleted } = row;
+            let what = if *deleted { "deleted" } else { "written" };
+            named.push_str(&format!("\n{to} lacks {table}({partition:?},{row:?}), {what} as {version}"));
         }
         if link.named.len() > PRINTED {
-            let more = link.rows.unwrap_or_default() - PRINTED as u64;
-            text.push_str(&format!("\n{} lacks {more} more; --output json names them", link.to));
+            let more = rows.unwrap_or_default() - PRINTED as u64;
+            named.push_str(&format!("\n{to} lacks {more} more; --output json names them"));
         }
     }
-    text
+    output::render(&table) + &named
 }
 
 fn render(done: &Done) -> String {

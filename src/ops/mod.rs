@@ -14,7 +14,7 @@ pub use drill::{
     ComparedTable, Comparison, Difference, DoneStep, Drill, DrillError, DrillProgress, DrillReport, DrillStep,
     DrillVerdict, FailedOver, FailedStep, Held, TellDrill, UnsentRows,
 };
-pub use failover::{Done, Failover, FailoverError, LinkRisk, Progress, Risk, RiskRow, Survey, Tell};
+pub use failover::{Done, Failover, FailoverError, LinkRisk, Owed, Progress, Risk, RiskRow, Survey, Tell};
 pub use verify::{Differs, Fate, Has, Repair, TellVerified, Verified, VerifiedTable, Verify, VerifyError, Waits};
 pub use wait::{Reached, Wait, Waited};
 pub use warm::{WarmError, Warmed, WarmedTable, Warming};

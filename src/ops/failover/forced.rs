@@ -3,10 +3,15 @@
 //! It is told first what that leaves behind, and only then done. The copy of the target's region decides; the old region hears of it
 //! when it is back, before it does anything else. What it had not delivered is then late.
 
+use std::collections::BTreeMap;
+
+use futures::future::join;
 use serde::Serialize;
 
-use super::{Done, Failover, FailoverError, Risk, Tell, over_older};
+use super::risk::encode;
+use super::{Done, Failover, FailoverError, Owed, Risk, Tell, over_older};
 use crate::model::Region;
+use crate::stores::StoreError;
 use crate::topology::{Assignment, Move, MoveKind, RolesRow, plan_move, too_soon};
 
 /// What a forced failover would do.
@@ -19,6 +24,8 @@ pub struct Survey {
     pub planned: Move,
     /// What is at risk; none where nobody loses a role.
     pub risk: Option<Risk>,
+    /// What the new writer lacks beside that: of regions that gave the role up by plan before, and have yet to deliver it.
+    pub owed: Vec<Owed>,
     /// Regions that did not answer: they are not waited for again.
     #[serde(skip)]
     silent: Vec<Region>,
@@ -43,15 +50,13 @@ impl Failover {
             let error = answer.copy.as_ref().err()?;
             Some((answer.store.region().clone(), error.clone()))
         });
-        let silent: Vec<_> = silent.collect();
-        let risk = match &planned.from {
-            Some(from) => {
-                let dark = silent.iter().find(|(region, _)| region == from).map(|(_, error)| error.clone());
-                Some(self.risk(from, dark).await)
-            }
-            None => None,
+        let silent: BTreeMap<Region, StoreError> = silent.collect();
+        let risk = async {
+            let from = planned.from.as_ref()?;
+            Some(self.risk(from, silent.get(from).cloned()).await)
         };
-        Ok(Survey { now, planned, risk, silent: silent.into_iter().map(|(region, _)| region).collect() })
+        let (risk, owed) = join(risk, self.owed(&now, planned.from.as_ref(), &silent)).await;
+        Ok(Survey { now, planned, risk, owed, silent: silent.into_keys().collect() })
     }
 
     /// Moves the role whatever it leaves behind.
@@ -68,7 +73,7 @@ impl Failover {
         }
         let target = self.store(&self.to)?;
         let at = self.clock(target);
-        let (planned, risk) = (&survey.planned, survey.risk.as_ref());
+        let (planned, risk) = (&survey.planned, encode(survey.risk.as_ref(), &survey.owed));
         let assignment = self.assignment(&survey.now, planned, MoveKind::Forced, at, risk);
         let row = RolesRow::still(assignment.clone());
         self.settle(target, &row, &over_older(&row)).await?;

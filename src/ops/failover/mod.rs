@@ -34,6 +34,7 @@ use crate::topology::{Assignment, FileRoles, Found, Mark, Member, Move, MoveKind
 
 pub use self::error::FailoverError;
 pub use self::forced::Survey;
+pub use self::owed::Owed;
 pub use self::risk::{LinkRisk, Risk, RiskRow};
 
 /// How long a region may take to answer one question: the new writer is to serve within seconds, whatever hangs.
@@ -172,7 +173,7 @@ impl Failover {
     }
 
     /// The roles after a move.
-    fn assignment(&self, now: &Assignment, done: &Move, kind: MoveKind, at: Time, risk: Option<&Risk>) -> Assignment {
+    fn assignment(&self, now: &Assignment, done: &Move, kind: MoveKind, at: Time, risk: Option<String>) -> Assignment {
         Assignment {
             mark: now.mark.next(self.runtime.random()),
             roles: done.roles.clone(),
@@ -182,7 +183,7 @@ impl Failover {
             who: self.who.clone(),
             at,
             why: self.why.clone(),
-            risk: risk.map(Risk::encode),
+            risk,
         }
     }
 

@@ -10,7 +10,7 @@ use futures::stream::{StreamExt, TryStreamExt, iter};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{ANSWER_WITHIN, Failover};
+use super::{ANSWER_WITHIN, Failover, Owed};
 use crate::feed::{Shard, decode_hint, decode_record, first_units, record_prefix};
 use crate::model::{Region, RowId, SystemTable, Time};
 use crate::ops::stand::stand;
@@ -76,18 +76,29 @@ pub struct RiskRow {
     pub deleted: bool,
 }
 
-impl Risk {
-    /// As the text that the trail keeps: with as many rows as have room.
-    pub(super) fn encode(&self) -> String {
-        let mut kept = self.clone();
-        loop {
-            let text = serde_json::json!(kept).to_string();
-            if first_units(&text, UNITS).len() == text.len() {
-                return text;
-            }
-            for link in &mut kept.links {
-                link.named.truncate(link.named.len() / 2);
-            }
+/// What the trail keeps of a forced failover: all that was said before it, with as many rows as have room.
+#[derive(Clone, Serialize)]
+struct Kept {
+    #[serde(flatten)]
+    risk: Option<Risk>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    owed: Vec<Owed>,
+}
+
+/// As the text that the trail keeps; none where there is nothing to say.
+pub(super) fn encode(risk: Option<&Risk>, owed: &[Owed]) -> Option<String> {
+    if risk.is_none() && owed.is_empty() {
+        return None;
+    }
+    let mut kept = Kept { risk: risk.cloned(), owed: owed.to_vec() };
+    loop {
+        let text = serde_json::json!(kept).to_string();
+        if first_units(&text, UNITS).len() == text.len() {
+            return Some(text);
+        }
+        let links = kept.risk.iter_mut().flat_map(|risk| &mut risk.links);
+        for link in links.chain(kept.owed.iter_mut().map(|owed| &mut owed.link)) {
+            link.named.truncate(link.named.len() / 2);
         }
     }
 }
@@ -96,6 +107,17 @@ impl Failover {
     /// What is at risk when `from` loses its role; `dark` says why it is known not to answer.
     pub(in crate::ops) async fn risk(&self, from: &Region, dark: Option<StoreError>) -> Risk {
         let others: Vec<&RegionStore> = self.regions.iter().filter(|store| store.region() != from).collect();
+        let links = self.links_at_risk(from, dark, &others).await;
+        Risk { from: from.clone(), at: self.runtime.now(), links }
+    }
+
+    /// What is at risk on the links from a region to these.
+    pub(super) async fn links_at_risk(
+        &self,
+        from: &Region,
+        dark: Option<StoreError>,
+        to: &[&RegionStore],
+    ) -> Vec<LinkRisk> {
         let source = self.regions.iter().find(|store| store.region() == from);
         let named = match (source, dark) {
             (Some(_), Some(error)) => Err(error),
@@ -138,8 +160,7 @@ impl Failover {
                 }
             }
         };
-        let links = futures::future::join_all(others.into_iter().map(link)).await;
-        Risk { from: from.clone(), at: self.runtime.now(), links }
+        futures::future::join_all(to.iter().copied().map(link)).await
     }
 
     /// A link's state as either end tells of it, whichever was published later.

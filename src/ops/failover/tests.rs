@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
+use super::risk::encode;
 use super::*;
 use crate::ops::world::{EAST, NORTH, World, region, table};
 use crate::stores::memory::{Fault, RequestKind};
@@ -160,9 +161,21 @@ async fn a_region_that_a_third_one_still_owes_something_is_no_target() {
     let stopped = failover.planned(Duration::from_secs(5), &stop, &mut |_| {}).await.unwrap_err();
     assert!(matches!(stopped, FailoverError::Unbegun), "{stopped}");
 
+    // Who forces it is told: as an estimate, and row by row once the store can be read.
+    let (forced, faults) = world.failover(NORTH);
+    for (dark, exact, rows) in [(true, false, None), (false, true, Some(3))] {
+        faults[EAST].cut(dark);
+        let survey = forced.survey(true).await.unwrap();
+        let [Owed { from, link, .. }] = &survey.owed[..] else { panic!("{survey:?}") };
+        assert_eq!((from.as_str(), link.to.as_str(), link.exact), ("east", "north", exact), "{link:?}");
+        assert!(rows.is_none_or(|rows| link.rows == Some(rows) && link.named.len() == 3), "{link:?}");
+        assert!(link.why.is_some() == dark, "{link:?}");
+    }
+
     world.bring_back(EAST);
     world.planned(NORTH).await.unwrap();
     assert_eq!((world.serving(), world.contents(NORTH).len()), (vec![NORTH], 3));
+    assert_eq!(world.failover(2).0.survey(true).await.unwrap().owed, []);
     // What it owes nobody, it may be gone with.
     world.lose(EAST);
     world.planned(2).await.unwrap();
@@ -285,8 +298,10 @@ fn what_the_trail_keeps_fits_into_a_property() {
         last_sync: None,
         published: None,
     };
-    let text = Risk { from: region(EAST), at: Time::EPOCH, links: vec![link] }.encode();
+    let owed = Owed { from: region(2), until: Time::EPOCH, link: link.clone() };
+    let text = encode(Some(&Risk { from: region(EAST), at: Time::EPOCH, links: vec![link] }), &[owed]).unwrap();
     assert!((5_000..30_000).contains(&text.encode_utf16().count()), "{}", text.len());
     let back: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(back["links"][0]["rows"], 1_000);
+    assert_eq!((&back["links"][0]["rows"], &back["owed"][0]["link"]["rows"]), (&1_000.into(), &1_000.into()));
+    assert_eq!(encode(None, &[]), None);
 }

@@ -55,6 +55,15 @@ pub enum Refusal {
         /// Those that could.
         writers: String,
     },
+    /// The writer is not in the configuration, so nothing can be asked of it.
+    #[error(
+        "{writer} is the writer by the roles in force, and this configuration lacks it; use the one that its daemons run by, or \
+         --force where it is gone for good"
+    )]
+    UnknownWriter {
+        /// The region.
+        writer: Region,
+    },
     /// The target serves readers, and another is kept for this.
     #[error("{to} is a replica, and {standbys} stands by for a failover; take that, or --force this one")]
     NotKeptForIt {
@@ -95,12 +104,15 @@ pub fn plan_move(
         (Some(from), ..) => Some(from),
         (None, _, Topology::MultiActive) if joins => None,
         (None, [], _) if !joins => return Err(Refusal::WriterAlready { region: to.clone() }),
-        (None, [], _) => None,
+        (None, [], _) => unknown_writer(now, file),
         (None, [only], _) => Some(*only),
         (None, several, _) => {
             return Err(Refusal::WhichLeaves { to: to.clone(), writers: joined(several.iter().copied()) });
         }
     };
+    if let Some(writer) = leaves.filter(|region| known(region).is_none() && kind == MoveKind::Planned) {
+        return Err(Refusal::UnknownWriter { writer: writer.clone() });
+    }
     may_be_target(file, &roles, to, kind)?;
     let left = match (file.topology(), known(to)) {
         (Topology::MultiActive, _) | (_, None | Some(Role::Writer)) => Role::Replica,
@@ -111,6 +123,12 @@ pub fn plan_move(
     after.extend(from.clone().map(|from| (from, left)));
     after.insert(to.clone(), Role::Writer);
     Ok(Move { from, to: to.clone(), roles: after })
+}
+
+/// A writer by the roles in force that the configuration lacks.
+fn unknown_writer<'a>(now: &'a Assignment, file: &FileRoles) -> Option<&'a Region> {
+    let unknown = now.roles.iter().find(|(region, role)| **role == Role::Writer && !file.roles().contains_key(*region));
+    unknown.map(|(region, _)| region)
 }
 
 /// A standby is kept for this. A replica serves readers: it is taken where the file calls it the writer (so it was once), where
@@ -237,10 +255,18 @@ mod tests {
         let refused = planned(&two, &begun, 3).unwrap_err().to_string();
         assert!(refused.contains("no region west; the configuration has east, north"), "{refused}");
         assert!(matches!(planned(&two, &begun, 0), Err(Refusal::WriterAlready { .. })));
-        // The writer was taken out of the configuration: nobody has to give anything up.
+        // The writer was taken out of the configuration: nothing can be asked of it, and it is told when it is heard of again.
         let rest = FileRoles::new([(region(1), Standby), (region(2), Replica)].into());
-        let done = planned(&rest, &begun, 1).unwrap();
-        assert_eq!((done.from, done.roles[&region(1)], done.roles[&region(2)]), (None, Writer, Replica));
+        let refused = planned(&rest, &begun, 1).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("east is the writer by the roles in force, and this configuration lacks"),
+            "{refused}"
+        );
+        let done = plan_move(&rest, &begun, &region(1), None, MoveKind::Forced).unwrap();
+        assert_eq!((&done.from, roles(&done)), (&Some(region(0)), vec![Standby, Writer, Replica]));
+        // Once it has given its role up, nobody misses it.
+        let gone = after(&begun, &done, MoveKind::Forced);
+        assert_eq!(roles(&planned(&rest, &gone, 2).unwrap()), [Replica, Writer]);
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use crate::runtime::Runtime;
 use crate::settle::{LinkState, LinkStatus};
 use crate::stores::memory::MemoryTables;
 use crate::stores::{Account, RegionStore, ThrottledAccount};
-use crate::topology::{FileRoles, Found, MemberId, Reading, Role};
+use crate::topology::{FileRoles, Found, MemberId, Reading, Role, TableFilter};
 
 struct Endpoint {
     url: String,
@@ -46,7 +46,7 @@ impl Endpoint {
             seen: Seen { snapshot: Arc::new(move || shown.lock().unwrap().clone()), roles: roles.clone() },
             probes: probes.clone(),
             health,
-            waits: Waits::new(Region::new("west").unwrap(), regions(), runtime, stop.clone()),
+            waits: Waits::new(Region::new("west").unwrap(), regions(), TableFilter::Every, runtime, stop.clone()),
             recorder: Recorder::detached(),
         };
         let server = tokio::runtime::Handle::current().spawn(serve(listener, admin, stop.clone()));

@@ -22,6 +22,7 @@ use crate::model::{Region, RowId, TableName, Version};
 use crate::ops::{Wait, Waited};
 use crate::runtime::Runtime;
 use crate::stores::RegionStore;
+use crate::topology::TableFilter;
 
 /// Most that wait at a time.
 const MOST: usize = 64;
@@ -36,21 +37,23 @@ pub struct Waits {
     /// The daemon's region, which is waited for where no other is named.
     region: Region,
     stores: Arc<BTreeMap<Region, RegionStore>>,
+    tables: TableFilter,
     places: Arc<Semaphore>,
     runtime: Runtime,
     stop: CancellationToken,
 }
 
 impl Waits {
-    /// For these regions, until it is stopped.
+    /// For these regions and the tables that are replicated, until it is stopped.
     pub fn new(
         region: Region,
         stores: impl IntoIterator<Item = RegionStore>,
+        tables: TableFilter,
         runtime: Runtime,
         stop: CancellationToken,
     ) -> Self {
         let stores = stores.into_iter().map(|store| (store.region().clone(), store)).collect();
-        Self { region, stores: Arc::new(stores), places: Arc::new(Semaphore::new(MOST)), runtime, stop }
+        Self { region, stores: Arc::new(stores), tables, places: Arc::new(Semaphore::new(MOST)), runtime, stop }
     }
 
     /// What a request asks to wait for; else what is wrong with it.
@@ -73,6 +76,9 @@ impl Waits {
                 let id = RowId::new(table, partition.into(), row.into());
                 id.partition.check().map_err(|error| format!("partition: {error}"))?;
                 id.row.check().map_err(|error| format!("row: {error}"))?;
+                if version.issued_in() != region {
+                    self.tables.check(&id.table).map_err(|error| error.to_string())?;
+                }
                 Some(id)
             }
             _ => return Err("table, partition and row go together: give all three, or none".to_owned()),

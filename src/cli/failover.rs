@@ -16,7 +16,7 @@ use super::settings::settings;
 use super::signals::until_asked;
 use crate::config::Settings;
 use crate::daemon::Connector;
-use crate::model::Region;
+use crate::model::{Region, Time};
 use crate::ops::{Done, Failover, FailoverError, LinkRisk, Owed, Progress, Risk, RiskRow, Survey};
 use crate::runtime::Runtime;
 use crate::topology::Refusal;
@@ -222,13 +222,22 @@ impl Shown {
     }
 }
 
+fn known(time: &Option<Time>) -> String {
+    time.map_or_else(|| "nothing known yet".to_owned(), |time| time.to_string())
+}
+
 pub(super) fn words(progress: &Progress) -> String {
     match progress {
         Progress::Stopping { region, heard, daemons } => {
             format!("{region} takes no more writes: {heard} of {daemons} daemons have heard")
         }
+        Progress::Owed { region, last_sync, until, published } => {
+            let said = published.map_or_else(|| "never told of".to_owned(), |time| format!("last told of at {time}"));
+            let synced = known(last_sync);
+            format!("waiting for what {region} wrote before it gave its role up: up to {synced} of {until}, {said}")
+        }
         Progress::Draining { region, last_sync, until, waiting } => {
-            let synced = last_sync.map_or_else(|| "nothing known yet".to_owned(), |time| time.to_string());
+            let synced = known(last_sync);
             format!("what {region} wrote is on its way: up to {synced} of {until}; {waiting} rows wait")
         }
         Progress::Moved { epoch } => format!("the role has moved: epoch {epoch}"),

@@ -39,6 +39,9 @@ pub(super) async fn wait(command: &Arguments) -> Result<(), Failure> {
         (Some(table), Some(partition), Some(row)) => {
             let id = RowId::new(table.clone(), partition.as_str().into(), row.as_str().into());
             id.partition.check().and_then(|()| id.row.check()).map_err(Failure::usage)?;
+            if command.version.issued_in() != command.region {
+                settings.tables.check(table).map_err(Failure::usage)?;
+            }
             Some(id)
         }
         // The command line asks for all three or none.

@@ -74,7 +74,7 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
     let mut tasks = Tasks::new();
     let stop = tasks.stop().clone();
     let stores: Vec<_> = std::iter::once(&setup.local).chain(&setup.destinations).cloned().collect();
-    let waits = Waits::new(region.clone(), stores, runtime.clone(), stop.clone());
+    let waits = Waits::new(region.clone(), stores, setup.tables.clone(), runtime.clone(), stop.clone());
     let board = start_line(&mut tasks, setup, &runtime);
     let (probes, here) = (Arc::<Probes>::default(), health.is_none());
     let roles = board.roles().clone();

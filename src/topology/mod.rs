@@ -18,7 +18,7 @@ mod trail;
 pub use assignment::{Assignment, Mark, MoveKind, Moving, RolesRow, RolesRowError};
 pub use cut::Cut;
 pub use failover::{Move, Refusal, plan_move, stand_in, too_soon};
-pub use filter::TableFilter;
+pub use filter::{NotReplicated, TableFilter};
 pub use late::LateWrites;
 pub use member::{Member, MemberId, MemberRowError};
 pub use presence::{Found, Obeyed, Presence, WriteHealth};

@@ -171,7 +171,6 @@ impl Operator {
         let mut stopped = None;
         let mut tell = |progress| {
             if let Progress::Draining { until, .. } = progress {
-                // What a third region owes is waited for before: the last one is the old writer's.
                 stopped = Some(until);
             }
         };

@@ -81,6 +81,17 @@ pub enum Progress {
         /// Daemons that are there.
         daemons: usize,
     },
+    /// The target has yet to get what a third region wrote before it gave up its role by plan. That region may be gone.
+    Owed {
+        /// The region.
+        region: Region,
+        /// Up to when the target has everything.
+        last_sync: Option<Time>,
+        /// Up to when it is to have it.
+        until: Time,
+        /// When that region last said so.
+        published: Option<Time>,
+    },
     /// What is written in a region is on its way to the target.
     Draining {
         /// The region.

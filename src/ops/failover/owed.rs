@@ -108,8 +108,8 @@ impl Failover {
             if last_sync.is_some_and(|time| time > until) {
                 return Ok(());
             }
-            let waiting = link.as_ref().map_or(0, |link| link.backlog_rows);
-            tell(Progress::Draining { region: region.clone(), last_sync, until, waiting });
+            let published = link.map(|link| link.published);
+            tell(Progress::Owed { region: region.clone(), last_sync, until, published });
             if self.runtime.instant() >= end {
                 return Err(FailoverError::Owed { region: region.clone(), to: self.to.clone(), until, last_sync });
             }

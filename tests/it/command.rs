@@ -1,9 +1,11 @@
 //! The command, as a shell sees it: exit codes and messages.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use crate::support::ports;
-use crate::support::relay::{Config, region};
+use crate::support::process::Process;
+use crate::support::relay::{Config, PROGRAM, region};
 
 /// Azurite's account on a port where nobody listens.
 fn nowhere() -> String {
@@ -101,6 +103,30 @@ fn regions_that_cannot_be_reached_are_named_and_the_exit_is_1_when_none_can() {
     let json = config.run(&["status", "--output", "json"], &[("NORTH", &north)]);
     let value: serde_json::Value = serde_json::from_str(&json.out).expect("JSON even then");
     assert_eq!((&value["schema"], value["unreachable"].as_array().map(Vec::len)), (&1.into(), Some(2)), "{value:#}");
+}
+
+#[test]
+fn status_says_nothing_of_a_link_between_two_regions_that_are_down_and_exits_with_1() {
+    let serve = ["store", "serve", "--listen", "127.0.0.1:0", "--account", "east"];
+    let store = Process::start(Path::new(PROGRAM), &serve, &[], &std::env::temp_dir());
+    let east = store.wait_for("a connection string", |line| {
+        line.starts_with("DefaultEndpointsProtocol=http;AccountName=east;").then(|| line.to_owned())
+    });
+    let regions = [("east", east.as_str()), ("north", &nowhere()), ("west", &nowhere())];
+    let regions = regions.map(|(name, account)| region(name, "writer", account)).concat();
+    let config = Config::new(&format!("[table.orders]\n{regions}"));
+    let table = config.run(&["status"], &[]);
+    assert_eq!(table.code, Some(1), "{}", table.err);
+    assert!(table.out.contains("north to west: unknown: neither north nor west can be read"), "{}", table.out);
+    assert!(!table.out.contains("daemon-down"), "nobody knows that: {}", table.out);
+    for words in ["region north cannot be reached", "region west cannot be reached", "6 of 6 links could not be read"] {
+        assert!(table.err.contains(words), "{words}: {}", table.err);
+    }
+    let json = config.run(&["status", "--output", "json"], &[]);
+    assert_eq!(json.code, Some(1), "{}", json.err);
+    let status: serde_json::Value = serde_json::from_str(&json.out).expect("JSON even then");
+    let why = |n: usize| status["unknown"][n]["why"].as_str().unwrap_or_default();
+    assert_eq!([0, 1, 2, 3, 4, 5].map(why), ["half-read", "half-read", "half-read", "unread", "half-read", "unread"]);
 }
 
 #[test]

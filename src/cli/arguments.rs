@@ -458,6 +458,9 @@ pub(super) struct Replayed {
     pub restamp: bool,
     #[command(flatten)]
     pub config: ConfigFile,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -467,6 +470,9 @@ pub(super) struct Dropped {
     pub id: String,
     #[command(flatten)]
     pub config: ConfigFile,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

@@ -48,9 +48,9 @@ pub enum ReplayError {
 /// Whether the entry is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It is.
+    /// It is, whoever took it out.
     Out,
-    /// It was met again meanwhile, or somebody else took it out.
+    /// It was met again meanwhile, and is there as it was met then.
     Again,
 }
 
@@ -139,7 +139,8 @@ fn nothing_to_announce(entry: &Entry) -> ReplayError {
 pub async fn take_out(region: &RegionStore, row: &Row) -> Result<Taken, StoreError> {
     match region.home().write(&SystemTable::Quarantine.name(), &removal(row)).await {
         Ok(_) => Ok(Taken::Out),
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition) => Ok(Taken::Again),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(Taken::Out),
+        Err(error) if error.kind == ErrorKind::Precondition => Ok(Taken::Again),
         Err(error) => Err(error),
     }
 }

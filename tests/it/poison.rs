@@ -79,6 +79,12 @@ impl Regions {
     }
 }
 
+/// The JSON that a command prints, which ends with this code.
+fn told(ended: &Ended, code: i32) -> Value {
+    assert_eq!(ended.code, Some(code), "{}", ended.err);
+    serde_json::from_str(&ended.out).expect("JSON")
+}
+
 /// As many properties as Azure takes, so that there is no room for a version.
 fn full(row: &str) -> RowBody {
     (0..252).fold(RowBody::builder(&"p".into(), &row.into()), |row, n| row.string(&format!("P{n}"), "x")).finish()
@@ -113,6 +119,10 @@ async fn a_row_too_large_is_quarantined_replayed_dropped_and_superseded() {
     for words in [id.as_str(), "stays in quarantine", "could not be given a new version"] {
         assert!(restamped.err.contains(words), "{words}: {}", restamped.err);
     }
+    let restamped = regions.quarantine(&["replay", &id, "--restamp", "--output", "json"]);
+    let failed = &told(&restamped, 1)["entries"][0];
+    assert_eq!((&failed["dealt"], &failed["taken_out"]), (&"failed".into(), &false.into()), "{failed:#}");
+    assert!(failed["error"].as_str().is_some_and(|why| why.contains("could not be given")), "{failed:#}");
     let replayed = regions.quarantine(&["replay", &id]);
     assert_eq!((replayed.code, replayed.err.as_str()), (Some(0), ""), "{}", replayed.err);
     assert!(replayed.out.contains("announced again"), "{}", replayed.out);
@@ -121,9 +131,8 @@ async fn a_row_too_large_is_quarantined_replayed_dropped_and_superseded() {
     })
     .await;
 
-    let dropped = regions.quarantine(&["drop", &id]);
-    assert_eq!((dropped.code, dropped.err.as_str()), (Some(0), ""), "{}", dropped.err);
-    assert!(dropped.out.contains("dropped"), "{}", dropped.out);
+    let dropped = told(&regions.quarantine(&["drop", &id, "--output", "json"]), 0);
+    assert_eq!((&dropped["schema"], &dropped["entries"][0]["dealt"]), (&1.into(), &"dropped".into()), "{dropped:#}");
     let none = regions.quarantine(&["drop", "0123456789abcdef"]);
     assert_eq!(none.code, Some(1), "{}", none.out);
     assert!(none.err.contains("quarantine list"), "{}", none.err);
@@ -159,11 +168,13 @@ async fn a_restamped_row_has_a_new_version_everywhere() {
     let entry = &regions.listed()[0];
     assert_eq!(entry["reason"], "future-version", "{entry}");
     let id = entry["id"].as_str().expect("an ID");
-    let restamped = regions.quarantine(&["replay", id, "--restamp"]);
-    assert_eq!((restamped.code, restamped.err.as_str()), (Some(0), ""), "{}", restamped.err);
+    let restamped = told(&regions.quarantine(&["replay", id, "--restamp", "--output", "json"]), 0);
+    let stamped = &restamped["entries"][0]["stamped"][0];
     eventually("the row arrives", || async { regions.arrived("r").await }).await;
     let there = regions.north.get(&table(), &"p".into(), &"r".into()).await.expect("the north answers").expect("a row");
     assert!(there.body.version().is_some_and(|version| *version < ahead), "{there:?}");
+    let version = there.body.version().map(|version| version.as_str().to_owned());
+    assert_eq!((stamped["region"].as_str(), stamped["version"].as_str()), (Some("west"), version.as_deref()));
     assert!(regions.listed().iter().all(|entry| entry["id"] != id), "the entry is gone");
     drop(daemon);
 }

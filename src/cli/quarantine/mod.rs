@@ -1,19 +1,17 @@
 //! `quarantine list`, `show`, `replay` and `drop`: what could not be replicated, and what to do about it.
 
-use anyhow::Context as _;
+mod deal;
+
 use serde::Serialize;
 
-use super::arguments::{Dropped, List, Output, Replayed, Show};
+pub(super) use self::deal::{discard, replay};
+use super::arguments::{List, Output, Show};
 use super::exit::Failure;
 use super::output;
 use super::regions::{self, Unreachable};
-use super::settings::settings;
 use crate::feed::{Entry, entry_keys};
 use crate::model::{AccountName, ClosedList, Region, Row, SystemTable, Time};
-use crate::replicator::{Replay, Taken, take_out};
-use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Query, RegionStore, Scope};
-use crate::writer::WriterOptions;
 
 /// What `quarantine list --output json` prints, and `show` with one entry.
 #[derive(Debug, Serialize)]
@@ -176,70 +174,6 @@ pub(super) async fn show(command: &Show) -> Result<(), Failure> {
     regions::report(&unreachable, stores.len())
 }
 
-/// Announces an entry again, or gives its rows a new version.
-pub(super) async fn replay(command: &Replayed) -> Result<(), Failure> {
-    let settings = settings(&command.config.file)?;
-    let stores = regions::stores(&command.config.file)?;
-    let options = WriterOptions {
-        settle_window: settings.replication.settle_window,
-        max_clock_skew: settings.replication.max_clock_skew,
-        look_at_tombstones: true,
-    };
-    let replay = Replay { regions: stores.clone(), options, runtime: Runtime::system() };
-    for (store, row, entry) in entries(&stores, &command.id).await? {
-        let (id, region) = (&entry.id, store.region());
-        let context = || format!("{id} of {region} stays in quarantine");
-        let taken = if command.restamp {
-            let (stamped, taken) = replay.restamp(store, &entry, &row).await.with_context(context)?;
-            for (region, version) in stamped {
-                output::print(&format!("{id} of {region}: its row has version {version} now, and is replicated"))?;
-            }
-            taken
-        } else {
-            let taken = replay.replay(store, &entry, &row).await.with_context(context)?;
-            output::print(&format!(
-                "{id} of {region}: announced again; if it is refused again, it is back under this ID"
-            ))?;
-            taken
-        };
-        if taken == Taken::Again {
-            output::print(&format!("{id} of {region}: it was met again meanwhile, and stays in quarantine"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes an entry out and does nothing about what it is about.
-pub(super) async fn discard(command: &Dropped) -> Result<(), Failure> {
-    let stores = regions::stores(&command.config.file)?;
-    for (store, row, entry) in entries(&stores, &command.id).await? {
-        let (id, region) = (&entry.id, store.region());
-        let text = match take_out(store, &row).await.with_context(|| format!("{id} of {region} stays in quarantine"))? {
-            Taken::Out => {
-                format!("{id} of {region}: dropped; what it was about is not replicated until it is written again")
-            }
-            Taken::Again => format!("{id} of {region}: it has changed meanwhile, and stays in quarantine"),
-        };
-        output::print(&text)?;
-    }
-    Ok(())
-}
-
-/// The entries of this ID, in every region that answers.
-async fn entries<'a>(stores: &'a [RegionStore], id: &str) -> Result<Vec<(&'a RegionStore, Row, Entry)>, Failure> {
-    let (answered, unreachable) = stored(stores, id).await;
-    regions::report(&unreachable, stores.len())?;
-    let of = |region: &Region| stores.iter().find(|store| store.region() == region);
-    let found: Vec<_> = answered
-        .into_iter()
-        .filter_map(|(region, row)| Some((of(region)?, row.clone()?, regions::readable(Entry::decode(&row?))?)))
-        .collect();
-    if found.is_empty() {
-        return Err(none(id));
-    }
-    Ok(found)
-}
-
 fn none(id: &str) -> Failure {
     anyhow::anyhow!("no region that answers has {id}; `tablerelay quarantine list` shows what there is").into()
 }
@@ -266,10 +200,11 @@ async fn find(stores: &[RegionStore], id: &str) -> (Vec<Shown>, Vec<Unreachable>
 mod tests {
     use super::*;
     use crate::feed::{Malformed, Reason, Source};
+    use crate::runtime::Runtime;
     use crate::stores::memory::MemoryTables;
     use crate::stores::{Account, Operation};
 
-    async fn region(name: &str, whole: &[&str]) -> RegionStore {
+    pub(super) async fn region(name: &str, whole: &[&str]) -> RegionStore {
         let runtime = Runtime::simulated(Time::from_unix_seconds(1_600_000_000), 1);
         let name = Region::new(name).unwrap();
         let tables = MemoryTables::new(name.clone(), AccountName::new("one").unwrap(), runtime);

@@ -17,7 +17,7 @@ use super::backlog::Kept;
 use super::board::StatusBoard;
 use super::consumer::Consumer;
 use super::duty::Duty;
-use super::health::Backoff;
+use super::health::{Backoff, Why};
 use super::item::Outcome;
 use super::quarantine::Quarantine;
 use super::ramp::Ramp;
@@ -254,8 +254,8 @@ impl Drain {
         };
         self.ramp.failed();
         self.to.health().failed(&error);
-        if self.trying.is_some_and(|since| since.elapsed() >= self.to.health().park_after()) {
-            return self.to.health().park("none of its hints could be delivered for too long");
+        if let Some(since) = self.trying.filter(|since| since.elapsed() >= self.to.health().park_after()) {
+            return self.to.health().park(Why::HintsFailing, since);
         }
         if self.trying.is_none() {
             // A part of it got through.

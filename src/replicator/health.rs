@@ -31,6 +31,30 @@ pub(super) struct Health {
     parked: Flag,
 }
 
+/// Why a consumer is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Nothing got through, and what was tried last has no answer yet: that is a failure which nobody has told.
+    Unanswered,
+    /// Nothing got through: every try has failed.
+    Failing,
+    /// More waited for it than memory has room for. It may be slow, and nothing need have failed.
+    Crowded,
+    /// None of its hints got through: every try has failed.
+    HintsFailing,
+}
+
+impl Why {
+    fn sentence(self, lasting: Duration) -> String {
+        match self {
+            Self::Unanswered => format!("for {lasting:.1?} it has taken nothing, and the last try has no answer"),
+            Self::Failing => format!("for {lasting:.1?} it has taken nothing: every try has failed"),
+            Self::Crowded => format!("for {lasting:.1?} more has waited for it than memory has room for"),
+            Self::HintsFailing => format!("for {lasting:.1?} it has taken none of its hints: every try has failed"),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Trouble {
     since: Instant,
@@ -146,16 +170,25 @@ impl Health {
         }
     }
 
-    /// Nothing was delivered for too long, or too much waits: from now on hints are kept.
-    pub fn park(&self, why: &str) {
+    /// Nothing was delivered for too long, or too much waits, since then: from now on hints are kept. That is one change of state and
+    /// one line, whether it had backed off before or, as with a request that hangs, nothing had failed yet.
+    pub fn park(&self, why: Why, since: Instant) {
+        let told = why.sentence(since.elapsed());
         let (failures, error) = {
             let mut trouble = self.lock();
             let known = trouble.get_or_insert_with(Trouble::begun);
-            (known.failures, known.error.clone().unwrap_or_else(|| "no reply".to_owned()))
+            known.since = known.since.min(since);
+            if why == Why::Unanswered {
+                known.failures += 1;
+            }
+            let error = known.error.clone();
+            known.error.get_or_insert_with(|| told.clone());
+            (known.failures, error)
         };
         if self.parked.set(true) {
             return;
         }
+        let why = told.as_str();
         match &self.to {
             Addressee::Region(destination) => warn!(event = Event::LinkParked.as_str(), source = %self.source,
                 %destination, why, failures, error,
@@ -227,6 +260,7 @@ impl Backoff {
 mod tests {
     use super::*;
     use crate::stores::ErrorKind;
+    use crate::telemetry::Heard;
 
     fn health() -> Health {
         let region = |name| Region::new(name).unwrap();
@@ -240,7 +274,7 @@ mod tests {
         assert_eq!(health.state(), (LinkState::Flowing, None));
         health.failed(&error);
         assert_eq!(health.state(), (LinkState::BackingOff, Some(error.to_string())));
-        health.park("test");
+        health.park(Why::Failing, Instant::now());
         health.succeeded();
         assert_eq!(health.state(), (LinkState::Parked, Some(error.to_string())));
         health.until_parked().await;
@@ -278,9 +312,48 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_hangs_without_an_error_is_parked_too() {
-        let health = health();
-        health.park("test");
-        assert_eq!(health.state(), (LinkState::Parked, None));
+    async fn one_that_hangs_is_parked_at_once_and_one_line_says_why_and_since_when() {
+        let (health, heard) = (health(), Heard::new());
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        health.park(Why::Unanswered, began);
+        health.park(Why::Unanswered, began);
+        health.failed(&StoreError::new(ErrorKind::Unreachable, "no reply to a probe"));
+        let lines = heard.lines();
+        assert_eq!(heard.events(), [("WARN".to_owned(), "link-parked".to_owned())], "{lines:?}");
+        let why = "for 10.0s it has taken nothing, and the last try has no answer";
+        assert_eq!((&lines[0]["why"], &lines[0]["failures"]), (&why.into(), &1.into()), "{lines:?}");
+        assert!(lines[0]["error"].is_null(), "none was told: {lines:?}");
+        health.recovered();
+        let back = &heard.lines()[1];
+        let text = back["message"].as_str().unwrap();
+        assert!(text.starts_with("recovered after 10.0s"), "since nothing got through: {back}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_first_is_told_when_it_fails_and_when_it_is_parked() {
+        let (health, heard) = (health(), Heard::new());
+        let began = Instant::now();
+        for _ in 0..3 {
+            health.failed(&StoreError::new(ErrorKind::Unreachable, "reset"));
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        health.park(Why::Failing, began);
+        let told = heard.events().into_iter().map(|(_, event)| event).collect::<Vec<_>>();
+        assert_eq!(told, ["link-backing-off", "link-parked"]);
+        let parked = &heard.lines()[1];
+        assert_eq!(parked["why"], "for 10.0s it has taken nothing: every try has failed");
+        assert_eq!(parked["failures"], 3, "{parked}");
+        assert!(parked["error"].as_str().is_some_and(|error| error.contains("reset")), "{parked}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_parked_without_an_error_shows_why() {
+        let (health, since) = (health(), Instant::now());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        health.park(Why::Crowded, since);
+        let (state, why) = health.state();
+        assert_eq!(state, LinkState::Parked);
+        assert_eq!(why.as_deref(), Some("for 2.0s more has waited for it than memory has room for"));
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::StatusBoard;
 use super::consumer::Consumer;
-use super::health::{Backoff, Health};
+use super::health::{Backoff, Health, Why};
 use super::item::Outcome;
 use crate::batch::{Limits, Parcel, Pending};
 use crate::feed::Hint;
@@ -131,7 +131,7 @@ impl Lane {
         let waiting = batch.clone();
         let outcomes = tokio::select! {
             biased;
-            () = self.given_up(consumer.health(), began) => return self.hint(waiting).await,
+            () = self.given_up(consumer.health(), began, Why::Unanswered) => return self.hint(waiting).await,
             outcomes = consumer.deliver(batch) => outcomes,
         };
         let (report, later, failed, failure) = self.sort(outcomes);
@@ -198,22 +198,22 @@ impl Lane {
         let began = self.trying.unwrap_or(now);
         tokio::select! {
             biased;
-            () = self.given_up(consumer.health(), began) => {}
+            () = self.given_up(consumer.health(), began, Why::Failing) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
 
     /// Waits until the consumer is parked: by somebody else, or by this lane, because nothing got through it since
-    /// `began`, or because too much waits in it.
-    async fn given_up(&mut self, health: &Health, began: Instant) {
+    /// `began`, for that reason, or because too much waits in it.
+    async fn given_up(&mut self, health: &Health, began: Instant, why: Why) {
         let deadline = began + health.park_after();
         loop {
             let now = self.runtime.instant();
             self.crowded = (self.basket.rows() >= self.crowd).then(|| self.crowded.unwrap_or(now));
             if now >= deadline {
-                health.park("it has taken nothing for too long");
-            } else if self.crowded.is_some_and(|since| now >= since + health.park_after()) {
-                health.park("more waits for it than memory has room for");
+                health.park(why, began);
+            } else if let Some(since) = self.crowded.filter(|since| now >= *since + health.park_after()) {
+                health.park(Why::Crowded, since);
             }
             tokio::select! {
                 biased;

@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use super::backlog::Backlog;
 use super::consumer::Reception;
-use super::health::Health;
+use super::health::{Health, Why};
 use super::item::Outcome;
 use super::single::{Settled, Single, Unsettled};
 use super::{CacheSetup, Settings};
@@ -222,7 +222,7 @@ impl CacheLane {
                     if since.elapsed() < health.park_after() {
                         return Err(error);
                     }
-                    health.park("it has taken nothing for too long");
+                    health.park(Why::Failing, since);
                 }
             }
         }

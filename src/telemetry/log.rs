@@ -101,25 +101,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
+    use super::super::heard::Sink;
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     fn logged(format: LogFormat, level: LogLevel) -> String {
-        let lines = Lines::default();
+        let lines = Sink::default();
         let sink = lines.clone();
         tracing::subscriber::with_default(subscriber(format, level, false, move || sink.clone()), || {
             let event = Event::LinkBackingOff.as_str();
@@ -129,8 +115,7 @@ mod tests {
             tracing::info!(target: "redis", "AUTH hunter2");
             tracing::warn!(target: "rustls", "a certificate is about to expire");
         });
-        let bytes = lines.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        lines.text()
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! station) and nowhere else, so that a dashboard breaks in one diff. Labels are typed: no call site can make up a value.
 
 pub mod event;
+#[cfg(test)]
+mod heard;
 pub mod log;
 pub mod metrics;
 mod recorder;
@@ -11,6 +13,8 @@ mod seldom;
 mod spell;
 
 pub use event::Event;
+#[cfg(test)]
+pub(crate) use heard::Heard;
 pub use log::{LogFormat, LogLevel};
 pub use recorder::{Recorder, RecorderError};
 pub use seldom::Seldom;

@@ -75,6 +75,8 @@ async fn a_server_that_hangs_is_parked_and_has_everything_once_it_goes_on() {
     write(&writer, 2).await;
     let parked = daemon.event("link-parked");
     assert_eq!(parked["destination"], "north", "{parked}");
+    let why = parked["why"].as_str().unwrap_or_default();
+    assert!(parked["failures"].as_u64() > Some(0) && why.contains("it has taken nothing"), "{parked}");
     write(&writer, 3).await;
     eventually("the feed drains on", || async { open_records(here).await == 0 }).await;
     assert_eq!(hints(here).await, ROWS, "one hint per distinct row");

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use tablerelay::model::TableName;
 use tempfile::TempDir;
 
 use super::process::Process;
@@ -22,6 +23,10 @@ pub struct Azurite {
     tls: Option<Tls>,
     /// Where it keeps its data, if not in memory.
     disk: Option<TempDir>,
+    /// More arguments.
+    more: Vec<String>,
+    /// Whether it says a line for each request.
+    telling: bool,
 }
 
 struct Tls {
@@ -66,12 +71,28 @@ fn program() -> PathBuf {
 impl Azurite {
     /// Starts one over plain HTTP, with its data in memory.
     pub fn start() -> Self {
-        Self::launch(&[], None, None)
+        Self::launch(vec![], None, None, false)
     }
 
     /// Starts one whose data outlive it: see [`start_again`](Self::start_again).
     pub fn start_on_disk() -> Self {
-        Self::launch(&[], None, Some(TempDir::new().expect("a temporary directory")))
+        Self::launch(vec![], None, Some(TempDir::new().expect("a temporary directory")), false)
+    }
+
+    /// The same, and every request to it is told: see [`reads_of_whole`](Self::reads_of_whole).
+    pub fn start_on_disk_and_tell() -> Self {
+        Self::launch(vec![], None, Some(TempDir::new().expect("a temporary directory")), true)
+    }
+
+    /// The queries of a table that were not about one partition, since it was last asked or resumed; and how many requests were
+    /// about the table at all.
+    pub fn reads_of_whole(&self, table: &TableName) -> (Vec<String>, usize) {
+        assert!(self.telling, "it does not tell");
+        let said = self.process().said();
+        let about = |line: &String| line.contains(&format!("/{table}")) && line.contains(" HTTP/1.1\"");
+        let about: Vec<String> = said.into_iter().filter(about).collect();
+        let whole = |line: &&String| line.contains("\"GET ") && !line.contains("PartitionKey");
+        (about.iter().filter(whole).cloned().collect(), about.len())
     }
 
     /// Ends it as a machine does that is restarted for an update, and starts it on the same ports with the same data. (Killed
@@ -89,7 +110,8 @@ impl Azurite {
 
     /// Starts it on the same ports with the same data, after [`stop`](Self::stop).
     pub fn resume(&self) {
-        (*self.process(), ..) = spawn([self.queue, self.tables], &[], self.disk.as_ref());
+        let ports = [self.queue, self.tables];
+        (*self.process(), ..) = spawn(ports, &self.more, self.disk.as_ref(), self.telling);
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {
@@ -106,8 +128,7 @@ impl Azurite {
         std::fs::write(&key, made.signing_key.serialize_pem()).expect("the key is written");
         let path = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
         let arguments = ["--oauth", "basic", "--cert", &path(&cert), "--key", &path(&key)].map(str::to_owned);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        Self::launch(&arguments, Some(Tls { certificate: made.cert.pem(), _files: files }), None)
+        Self::launch(arguments.into(), Some(Tls { certificate: made.cert.pem(), _files: files }), None, false)
     }
 
     /// The one that tests of this process share.
@@ -116,10 +137,10 @@ impl Azurite {
         SHARED.get_or_init(Self::start)
     }
 
-    fn launch(more: &[&str], tls: Option<Tls>, disk: Option<TempDir>) -> Self {
+    fn launch(more: Vec<String>, tls: Option<Tls>, disk: Option<TempDir>, telling: bool) -> Self {
         // Port 0: the system chooses, and Azurite says what it got.
-        let (process, queue, tables) = spawn([0, 0], more, disk.as_ref());
-        Self { process: Mutex::new(process), tables, queue, taken: AtomicUsize::new(0), tls, disk }
+        let (process, queue, tables) = spawn([0, 0], &more, disk.as_ref(), telling);
+        Self { process: Mutex::new(process), tables, queue, taken: AtomicUsize::new(0), tls, disk, more, telling }
     }
 
     /// It stops answering, and keeps its connections, until [`thaw`](Self::thaw).
@@ -153,17 +174,20 @@ impl Azurite {
 }
 
 /// Starts the program on these ports for queues and tables; returns it and the ports that it has.
-fn spawn([queue, tables]: [u16; 2], more: &[&str], disk: Option<&TempDir>) -> (Process, u16, u16) {
+fn spawn([queue, tables]: [u16; 2], more: &[String], disk: Option<&TempDir>, telling: bool) -> (Process, u16, u16) {
     let (queue, tables) = (queue.to_string(), tables.to_string());
     let mut arguments = vec!["--blobPort", "0", "--queuePort", &queue, "--tablePort", &tables];
-    arguments.extend(["--disableTelemetry", "--silent"]);
+    arguments.push("--disableTelemetry");
+    if !telling {
+        arguments.push("--silent");
+    }
     match disk {
         Some(disk) => arguments.extend(["--location", disk.path().to_str().expect("a UTF-8 path")]),
         None => arguments.push("--inMemoryPersistence"),
     }
     // Its default of 5 s cuts connections that a test has let rest.
     arguments.extend(["--tableKeepAliveTimeout", "300", "--queueKeepAliveTimeout", "300"]);
-    arguments.extend(more);
+    arguments.extend(more.iter().map(String::as_str));
     let accounts: Vec<String> = (0..ACCOUNTS).map(|i| format!("{}:{}", name(i), BASE64.encode(key(i)))).collect();
     let environment = [("AZURITE_ACCOUNTS", accounts.join(";"))];
     let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));

@@ -69,6 +69,11 @@ impl Process {
         drop(self.watchdog.wait());
     }
 
+    /// What it has said since it was last listened to.
+    pub fn said(&self) -> Vec<String> {
+        self.lines.lock().expect("one at a time").try_iter().collect()
+    }
+
     /// Waits for a line of output that `wanted` makes something of.
     ///
     /// # Panics

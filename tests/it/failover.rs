@@ -118,7 +118,7 @@ impl World {
     }
 
     pub async fn all_are_equal(&self) {
-        self.all_hold_what_was_written(|store| held(store)).await;
+        self.all_hold_what_was_written(held).await;
     }
 
     /// The same, without reading a table whole.
@@ -249,12 +249,7 @@ async fn forced(roles: &[&str], back_as: &str, serving: &[&str]) {
         told.iter().any(|link| link.source.as_str() == "west" && link.last_sync.is_some())
     })
     .await;
-    let refused = world.command(&["failover", "--force", "--to", "north"]).await;
-    assert_eq!((refused.code, refused.err.contains("--yes")), (Some(1), true), "{refused:?}");
-    assert!(
-        refused.out.contains("west to north") && refused.out.contains("yes"),
-        "exact while it answers: {refused:?}"
-    );
+    it_is_not_forced_without_yes(&world).await;
 
     let daemon = world.daemons[WEST].take().expect("it runs");
     daemon.signal("KILL");
@@ -302,6 +297,15 @@ async fn forced(roles: &[&str], back_as: &str, serving: &[&str]) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     eventually("west serves", || async { world.serving().await == serving }).await;
     assert_eq!(world.kinds(WEST).await, "first forced planned");
+}
+
+async fn it_is_not_forced_without_yes(world: &World) {
+    let refused = world.command(&["failover", "--force", "--to", "north"]).await;
+    assert_eq!((refused.code, refused.err.contains("--yes")), (Some(1), true), "{refused:?}");
+    assert!(
+        refused.out.contains("west to north") && refused.out.contains("yes"),
+        "exact while it answers: {refused:?}"
+    );
 }
 
 /// A region that is back became equal by what its feed and its log name, not by reading its tables.

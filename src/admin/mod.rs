@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::model::{Region, Time};
+use crate::ops::Passes;
 use crate::telemetry::Recorder;
 
 pub use probes::{Probes, Seen};
@@ -45,6 +46,8 @@ pub struct Admin {
     pub seen: Seen,
     /// What probes are answered.
     pub probes: Arc<Probes>,
+    /// What the scrubber has found.
+    pub passes: Arc<Passes>,
     /// Whether load balancers probe here; else they have a listener of their own.
     pub health: bool,
     /// What those who wait for a write need.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Admin;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
+use crate::ops::LastPass;
 use crate::replicator::{CacheStatus, ReadStatus, RolesStatus};
 use crate::settle::LinkStatus;
 use crate::stores::ThrottledAccount;
@@ -46,6 +47,8 @@ pub struct Status {
     pub feed_records: BTreeMap<AccountName, usize>,
     /// Accounts, of this region and of destinations, that ask for less.
     pub throttled: Vec<ThrottledAccount>,
+    /// The last complete pass of the scrubber over each pair of regions that is this one's part.
+    pub verified: Vec<LastPass>,
 }
 
 /// Shards by account, two hex digits each.
@@ -78,6 +81,7 @@ impl Status {
             others: snapshot.others.iter().map(|(id, shards)| (id.to_string(), by_account(shards))).collect(),
             feed_records: snapshot.feed_records,
             throttled: snapshot.throttled,
+            verified: admin.passes.all(),
         }
     }
 }

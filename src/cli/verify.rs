@@ -14,7 +14,7 @@ use super::signals::until_asked;
 use crate::config::Settings;
 use crate::daemon::{Connector, tuned_by};
 use crate::model::ClosedList;
-use crate::ops::{Differs, Fate, Has, Repair, Verified, VerifiedTable, Verify, VerifyError, Waits};
+use crate::ops::{Differs, Fate, Has, Ledger, Repair, Verified, VerifiedTable, Verify, VerifyError, Waits};
 use crate::resolve::Difference;
 use crate::runtime::Runtime;
 
@@ -60,6 +60,8 @@ fn prepared(command: &VerifyCommand, settings: &Settings) -> Result<Verify, Fail
         },
         resume: command.resume,
         stretch_rows: Verify::STRETCH_ROWS,
+        ledger: Ledger::Command,
+        rows_per_second: None,
         roles: settings.roles(),
         line: tuned_by(settings),
         runtime,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::region;
 use super::section::Section;
 use super::settings::{
-    AdminSettings, FailoverSettings, HealthSettings, HttpSettings, LogSettings, ReplicationSettings, Settings,
+    AdminSettings, FailoverSettings, HealthSettings, HttpSettings, LogSettings, ReplicationSettings, ScrubberSettings,
+    Settings,
 };
 use super::tables::tables;
 use crate::model::Region;
@@ -26,6 +27,7 @@ pub(super) fn settings(root: Section<'_>, variable: &region::Variable<'_>) -> Se
         health: health(root.table("health"), &admin),
         replication,
         failover: failover(root.table("failover"), &replication),
+        scrubber: scrubber(root.table("scrubber")),
         http: http(root.table("http"), &replication),
         tables,
         consistency,
@@ -122,6 +124,16 @@ fn failover(section: Section<'_>, replication: &ReplicationSettings) -> Failover
     }
     section.finish();
     failover
+}
+
+fn scrubber(section: Section<'_>) -> ScrubberSettings {
+    let default = ScrubberSettings::default();
+    let scrubber = ScrubberSettings {
+        every: section.within("every", default.every, ms(0)..=HOUR * 24 * 365),
+        rows_per_second: section.within("rows_per_second", default.rows_per_second, 1..=100_000),
+    };
+    section.finish();
+    scrubber
 }
 
 fn http(section: Section<'_>, replication: &ReplicationSettings) -> HttpSettings {

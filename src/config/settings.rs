@@ -33,6 +33,8 @@ pub struct Settings {
     pub replication: ReplicationSettings,
     /// `[failover]`
     pub failover: FailoverSettings,
+    /// `[scrubber]`
+    pub scrubber: ScrubberSettings,
     /// `[http]`
     pub http: HttpSettings,
     /// `[table.NAME]`: which tables are replicated.
@@ -119,6 +121,22 @@ pub struct FailoverSettings {
     /// How often every daemon reads the roles of every region.
     #[serde(serialize_with = "duration::serialize")]
     pub poll: Duration,
+}
+
+/// `[scrubber]`: how often, and how fast, daemons compare the regions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ScrubberSettings {
+    /// From the beginning of a pass over a pair of regions to that of the next; zero for never.
+    #[serde(serialize_with = "duration::serialize")]
+    pub every: Duration,
+    /// How many rows of a pair are compared in a second at most.
+    pub rows_per_second: u32,
+}
+
+impl Default for ScrubberSettings {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(24 * 3_600), rows_per_second: 1_000 }
+    }
 }
 
 /// `[http]`: requests to storage accounts.

@@ -78,6 +78,10 @@ fn a_small_file_has_every_default() {
     late_writes = "merge"
     poll = "1s"
 
+    [scrubber]
+    every = "1d"
+    rows_per_second = 1000
+
     [http]
     connect_timeout = "5s"
     read_timeout = "15s"

@@ -1,6 +1,7 @@
 //! The daemon of one region: built from settings, run until it is told to end.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use super::line::start_line;
 use super::tasks::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks};
 use crate::admin::{self, Admin, Probes, Seen, Waits};
 use crate::batch::Limits;
-use crate::config::{FailoverSettings, ReplicationSettings, Settings};
+use crate::config::{FailoverSettings, ReplicationSettings, ScrubberSettings, Settings};
 use crate::model::{ClosedList, Region};
+use crate::ops::{Ledger, Passes, Repair, Scrubber, Verify};
 use crate::replicator::{self, Setup};
 use crate::runtime::Runtime;
 use crate::telemetry::{Event, Recorder};
@@ -75,7 +77,11 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
     let stop = tasks.stop().clone();
     let stores: Vec<_> = std::iter::once(&setup.local).chain(&setup.destinations).cloned().collect();
     let waits = Waits::new(region.clone(), stores, setup.tables.clone(), runtime.clone(), stop.clone());
+    let (passes, scrubber) = scrubber(settings, &setup, region);
     let board = start_line(&mut tasks, setup, &runtime);
+    if let Some(scrubber) = scrubber {
+        tasks.spawn(TaskKind::Scrubber, scrubber.run(board.clone(), stop.clone()));
+    }
     let (probes, here) = (Arc::<Probes>::default(), health.is_none());
     let roles = board.roles().clone();
     let seen = Seen { snapshot: Arc::new(move || board.snapshot()), roles };
@@ -85,6 +91,7 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
         started,
         seen: seen.clone(),
         probes: probes.clone(),
+        passes,
         health: here,
         waits,
         recorder,
@@ -126,6 +133,38 @@ fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setu
         settings: tuned_by(settings),
         runtime: runtime.clone(),
     })
+}
+
+/// What compares the regions, where that is not switched off, and where it leaves what it finds. It shares the adapters of the
+/// line, so that an account which asks for less is asked less by both.
+fn scrubber(settings: &Settings, setup: &Setup, region: &Region) -> (Arc<Passes>, Option<Scrubber>) {
+    let passes = Arc::<Passes>::default();
+    let ScrubberSettings { every, rows_per_second } = settings.scrubber;
+    let regions: Vec<_> = std::iter::once(&setup.local).chain(&setup.destinations).cloned().collect();
+    let scrubber = (!every.is_zero()).then(|| Scrubber {
+        pass: Verify {
+            regions,
+            from: region.clone(),
+            to: region.clone(),
+            tables: setup.tables.clone(),
+            only: None,
+            partition: None,
+            row: None,
+            content: false,
+            repair: Repair::No,
+            resume: true,
+            stretch_rows: Verify::STRETCH_ROWS,
+            ledger: Ledger::Scrubber,
+            rows_per_second: NonZeroU32::new(rows_per_second),
+            roles: setup.roles.clone(),
+            line: setup.settings.clone(),
+            runtime: setup.runtime.clone(),
+        },
+        region: region.clone(),
+        every,
+        passes: passes.clone(),
+    });
+    (passes, scrubber)
 }
 
 /// What readers are let in or refused by, where a table has a limit on staleness.

@@ -5,6 +5,7 @@ mod drill;
 mod failover;
 mod links;
 mod patient;
+mod scrub;
 mod stand;
 mod verify;
 mod wait;
@@ -15,7 +16,10 @@ pub use drill::{
     DrillVerdict, FailedOver, FailedStep, Held, TellDrill, UnsentRows,
 };
 pub use failover::{Done, Failover, FailoverError, LinkRisk, Owed, Progress, Risk, RiskRow, Survey, Tell};
-pub use verify::{Differs, Fate, Has, Repair, TellVerified, Verified, VerifiedTable, Verify, VerifyError, Waits};
+pub use scrub::{LastPass, Passes, Scrubber};
+pub use verify::{
+    Differs, Fate, Has, Ledger, Repair, TellVerified, Verified, VerifiedTable, Verify, VerifyError, Waits,
+};
 pub use wait::{Reached, Wait, Waited};
 pub use warm::{WarmError, Warmed, WarmedTable, Warming};
 

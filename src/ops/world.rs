@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::failover::{Done, Failover, FailoverError};
 use crate::feed::is_record_key;
 use crate::model::{AccountName, Region, RowBody, SystemTable, TableName, Time};
-use crate::replicator::{Replicator, Roles, Settings, Setup, create_missing};
+use crate::replicator::{Replicator, Roles, Settings, Setup, StatusBoard, create_missing};
 use crate::runtime::Runtime;
 use crate::stores::memory::{Faults, MemoryTables};
 use crate::stores::{Account, RegionStore, Tables};
@@ -35,6 +35,7 @@ pub(super) struct World {
     /// The lines from each region's daemon to each region.
     pub lines: BTreeMap<(usize, usize), Arc<MemoryTables>>,
     pub roles: Vec<Option<Arc<Roles>>>,
+    pub boards: Vec<Option<Arc<StatusBoard>>>,
     pub stops: Vec<CancellationToken>,
     pub writers: Vec<Writer>,
     pub written: Mutex<BTreeMap<String, usize>>,
@@ -57,9 +58,10 @@ impl World {
             writers.push(Writer::new(store(n, tables.clone()), WriterOptions::default(), runtime.clone()));
             stores.push(tables);
         }
-        let (roles, stops) = (vec![None; roles.len()], vec![CancellationToken::new(); roles.len()]);
+        let (boards, stops) = (vec![None; roles.len()], vec![CancellationToken::new(); roles.len()]);
+        let roles = vec![None; roles.len()];
         let (lines, written) = (BTreeMap::new(), Mutex::default());
-        let mut world = Self { runtime, file, stores, lines, roles, stops, writers, written };
+        let mut world = Self { runtime, file, stores, lines, roles, boards, stops, writers, written };
         for n in 0..world.stores.len() {
             world.start(n);
         }
@@ -88,10 +90,21 @@ impl World {
             runtime: self.runtime.clone(),
         });
         self.roles[n] = Some(replicator.status().roles().clone());
+        self.boards[n] = Some(replicator.status());
         self.stops[n] = CancellationToken::new();
         let stop = self.stops[n].clone();
         #[expect(clippy::disallowed_methods, reason = "the test's world is the supervisor")]
         tokio::spawn(async move { replicator.run(stop).await.expect("the line runs until it is stopped") });
+    }
+
+    /// A region as the daemon of another one sees it.
+    pub fn line(&self, from: usize, to: usize) -> RegionStore {
+        store(to, self.lines[&(from, to)].clone())
+    }
+
+    /// What the daemon of a region tells of itself.
+    pub fn board(&self, n: usize) -> Arc<StatusBoard> {
+        self.boards[n].clone().expect("it runs")
     }
 
     /// The daemon of a region is gone at once, without a last word; so is its store.

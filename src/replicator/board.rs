@@ -193,6 +193,11 @@ impl StatusBoard {
         &self.roles
     }
 
+    /// Whether what the region needs once is this daemon's part.
+    pub fn is_first(&self) -> bool {
+        self.duty.is_first()
+    }
+
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
         let (crew, shards) = (lock(&self.crew).clone(), lock(&self.shards));

@@ -113,6 +113,15 @@ closed_list! {
         VersionFromFuture = "version-from-future",
             "a version is further ahead of the storage clock than the allowed skew; it waits in quarantine",
             "correct the clock of the writer that the version names";
+        RegionsCompared = "regions-compared",
+            "the scrubber is through a pair of regions, and they are equal but for what is on its way",
+            "none";
+        RegionsDiffer = "regions-differ",
+            "the scrubber has found rows that differ between two regions and that nothing known will bring",
+            "run `tablerelay verify` on the two regions, which names the rows, then with `--repair`; find out who writes without announcing";
+        RegionsNotCompared = "regions-not-compared",
+            "the scrubber cannot read what it has to compare; it tries again, and goes on where it was",
+            "none where a region is down; else see the error of the line";
         Conflict = "conflict",
             "two regions changed a row, and neither knew of the other's change; the higher version stands everywhere",
             "run `tablerelay conflicts show` on its id: both rows are in it; write what was lost once more where it matters";

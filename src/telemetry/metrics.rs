@@ -48,6 +48,10 @@ pub const FEED_RECORDS: &str = "tablerelay_feed_records";
 pub const REGION_ROLE: &str = "tablerelay_region_role";
 /// The epoch of the roles that the daemon goes by: it counts failovers.
 pub const ROLE_EPOCH: &str = "tablerelay_role_epoch";
+/// When the scrubber's last complete pass over a pair of regions began, in seconds since 1970.
+pub const VERIFIED_TIMESTAMP_SECONDS: &str = "tablerelay_verified_timestamp_seconds";
+/// Rows that that pass found to differ.
+pub const VERIFY_DIFFERENCES: &str = "tablerelay_verify_differences";
 /// Rows that were written in a region while it was no writer, by what became of them: a [`LateOutcome`].
 pub const LATE_WRITES_TOTAL: &str = "tablerelay_late_writes_total";
 
@@ -271,6 +275,13 @@ pub fn late_write(region: &Region, outcome: LateOutcome) {
     counter!(LATE_WRITES_TOTAL, "region" => text(region), "outcome" => outcome.as_str()).increment(1);
 }
 
+/// The last complete pass of the scrubber over a pair: when it began, and how many rows differed.
+pub fn verified(source: &Region, destination: &Region, began: Time, different: u64) {
+    let labels = [("source", text(source)), ("destination", text(destination))];
+    gauge!(VERIFIED_TIMESTAMP_SECONDS, &labels).set(began.unix_seconds());
+    gauge!(VERIFY_DIFFERENCES, &labels).set(different as f64);
+}
+
 /// Gives the recorder the help text of every metric.
 pub fn describe() {
     describe_gauge!(LAG_SECONDS, "Age of the oldest change that was seen and is not in the destination, in seconds.");
@@ -296,6 +307,11 @@ pub fn describe() {
     describe_gauge!(REGION_ROLE, "1 for the role that the daemon's region has, 0 for the others.");
     describe_gauge!(ROLE_EPOCH, "Epoch of the roles that the daemon goes by: it counts failovers.");
     describe_counter!(LATE_WRITES_TOTAL, "Rows that were written in a region while it was no writer.");
+    describe_gauge!(
+        VERIFIED_TIMESTAMP_SECONDS,
+        "When the scrubber's last complete pass over a pair of regions began, in seconds since 1970."
+    );
+    describe_gauge!(VERIFY_DIFFERENCES, "Rows that the scrubber's last complete pass over a pair found to differ.");
     describe_gauge!(FEED_RECORDS, "Records in an account's feed that are not settled yet.");
 }
 
@@ -332,6 +348,7 @@ mod tests {
         feed_records(&account, 6);
         region_role(&west, Role::Standby);
         role_epoch(&west, 2);
+        verified(&north, &west, Time::from_unix_seconds(1_000), 3);
     }
 
     #[test]
@@ -368,6 +385,8 @@ mod tests {
         tablerelay_staleness_seconds{region="north"} 2.5
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="ok"} 1
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="throttled"} 1
+        tablerelay_verified_timestamp_seconds{source="north",destination="west"} 1000
+        tablerelay_verify_differences{source="north",destination="west"} 3
         "#);
     }
 
@@ -380,7 +399,7 @@ mod tests {
         });
         let text = recorder.handle().render();
         let about = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
-        assert_eq!((about("# HELP"), about("# TYPE")), (17, 17), "{text}");
+        assert_eq!((about("# HELP"), about("# TYPE")), (19, 19), "{text}");
     }
 
     #[test]

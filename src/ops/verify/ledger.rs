@@ -14,8 +14,24 @@ use crate::model::{ClosedList, PartitionKey, Region, RowBody, RowKey, SystemTabl
 use crate::ops::patient::{or_nothing, patiently};
 use crate::stores::{ErrorKind, Operation, Query, RegionStore, StoreError};
 
-/// The partition of `RelayControl` that holds these rows.
-const PARTITION: &str = "verify";
+/// Whose ledger it is. Each goes on where it was itself, and minds nobody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ledger {
+    /// That of people at the command.
+    Command,
+    /// That of the scrubber in the daemons.
+    Scrubber,
+}
+
+impl Ledger {
+    /// The partition of `RelayControl` that holds its rows.
+    fn partition(self) -> PartitionKey {
+        PartitionKey::from(match self {
+            Self::Command => "verify",
+            Self::Scrubber => "scrub",
+        })
+    }
+}
 
 /// How far one table is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +57,10 @@ fn row_key(from: &Region, to: &Region, table: &str) -> RowKey {
 }
 
 impl Entry {
-    fn encode(&self) -> RowBody {
+    fn encode(&self, ledger: Ledger) -> RowBody {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let found = &self.found;
-        let mut body = RowBody::builder(&PartitionKey::from(PARTITION), &row_key(&self.from, &self.to, &found.table))
+        let mut body = RowBody::builder(&ledger.partition(), &row_key(&self.from, &self.to, &found.table))
             .string("Table", &found.table)
             .string("From", self.from.as_str())
             .string("To", self.to.as_str())
@@ -91,16 +107,16 @@ impl Entry {
     }
 }
 
-fn json(counts: &impl Serialize) -> String {
+pub(in crate::ops) fn json(counts: &impl Serialize) -> String {
     // Maps of words and numbers: nothing of that fails.
     serde_json::to_string(counts).unwrap_or_default()
 }
 
-fn counts<T: DeserializeOwned>(body: &RowBody, name: &str) -> Option<T> {
+pub(in crate::ops) fn counts<T: DeserializeOwned>(body: &RowBody, name: &str) -> Option<T> {
     serde_json::from_str(&body.string(name)?).ok()
 }
 
-fn of_list<L: ClosedList + Ord>(counts: BTreeMap<String, u64>) -> Option<BTreeMap<L, u64>> {
+pub(in crate::ops) fn of_list<L: ClosedList + Ord>(counts: BTreeMap<String, u64>) -> Option<BTreeMap<L, u64>> {
     counts.into_iter().map(|(word, count)| Some((L::parse(&word)?, count))).collect()
 }
 
@@ -108,8 +124,8 @@ fn of_list<L: ClosedList + Ord>(counts: BTreeMap<String, u64>) -> Option<BTreeMa
 ///
 /// # Errors
 /// Where `RelayControl` cannot be written.
-pub(super) async fn keep(store: &RegionStore, entry: &Entry) -> Result<(), StoreError> {
-    let (table, row) = (SystemTable::Control.name(), Operation::InsertOrReplace(entry.encode()));
+pub(super) async fn keep(ledger: Ledger, store: &RegionStore, entry: &Entry) -> Result<(), StoreError> {
+    let (table, row) = (SystemTable::Control.name(), Operation::InsertOrReplace(entry.encode(ledger)));
     patiently(|| async {
         match store.home().write(&table, &row).await {
             // No daemon has run there yet.
@@ -127,8 +143,13 @@ pub(super) async fn keep(store: &RegionStore, entry: &Entry) -> Result<(), Store
 ///
 /// # Errors
 /// Where `RelayControl` cannot be read.
-pub(super) async fn read(store: &RegionStore, from: &Region, to: &Region) -> Result<Vec<Entry>, StoreError> {
-    let mut query = Query::prefix(PartitionKey::from(PARTITION), row_key(from, to, "").as_str());
+pub(super) async fn read(
+    ledger: Ledger,
+    store: &RegionStore,
+    from: &Region,
+    to: &Region,
+) -> Result<Vec<Entry>, StoreError> {
+    let mut query = Query::prefix(ledger.partition(), row_key(from, to, "").as_str());
     let mut entries = Vec::new();
     loop {
         let page = patiently(|| async { or_nothing(store.home().query(&SystemTable::Control.name(), &query).await) });
@@ -167,9 +188,9 @@ mod tests {
             at: Time::from_unix_seconds(20),
             ended: false,
         };
-        assert_eq!(Entry::decode(&entry.encode()), Some(entry.clone()));
-        assert_eq!(entry.encode().row().as_str(), "west:north:orders");
+        assert_eq!(Entry::decode(&entry.encode(Ledger::Command)), Some(entry.clone()));
+        assert_eq!(entry.encode(Ledger::Command).row().as_str(), "west:north:orders");
         let first = Entry { after: None, ended: true, ..entry };
-        assert_eq!(Entry::decode(&first.encode()), Some(first));
+        assert_eq!(Entry::decode(&first.encode(Ledger::Scrubber)), Some(first));
     }
 }

@@ -15,10 +15,11 @@ mod rows;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::judge::{Judge, Judged};
@@ -33,7 +34,10 @@ use crate::runtime::Runtime;
 use crate::stores::{RegionStore, StoreError};
 use crate::topology::{FileRoles, TableFilter};
 
+pub(super) use self::ledger::{counts, json, of_list};
+
 pub use self::error::VerifyError;
+pub use self::ledger::Ledger;
 pub use self::repair::Repair;
 pub use self::report::{Differs, Fate, Has, Verified, VerifiedTable, Waits};
 pub(super) use self::rows::{Join, Span};
@@ -72,6 +76,10 @@ pub struct Verify {
     pub resume: bool,
     /// How many rows are gone through until they are judged: what another run does again at most.
     pub stretch_rows: u64,
+    /// Whose ledger says how far it is.
+    pub ledger: Ledger,
+    /// How many rows are gone through in a second at most; as fast as it goes without.
+    pub rows_per_second: Option<NonZeroU32>,
     /// The roles that the configuration gives.
     pub roles: FileRoles,
     /// How the line is tuned: how long a write may be under way, and what it takes to mend.
@@ -121,7 +129,7 @@ impl Verify {
         tell: &mut TellVerified<'_>,
     ) -> Result<Verified, VerifyError> {
         let tables = self.tables_to_read(from, to).await?;
-        let entries = ledger::read(from, &self.from, &self.to).await;
+        let entries = ledger::read(self.ledger, from, &self.from, &self.to).await;
         let entries =
             entries.map_err(|error| VerifyError::Ledger { region: self.from.clone(), error: Box::new(error) })?;
         let last = entries.iter().filter(|entry| entry.content == self.content).map(|entry| entry.pass).max();
@@ -165,7 +173,7 @@ impl Verify {
     }
 
     /// The storage clock of a region.
-    fn clock(&self, store: &RegionStore) -> Time {
+    pub(super) fn clock(&self, store: &RegionStore) -> Time {
         store.home().clock().at(self.runtime.instant()).unwrap_or_else(|| self.runtime.now())
     }
 
@@ -255,12 +263,20 @@ impl Pass<'_> {
             let late = rows % TELL_EVERY == 0 && began.elapsed() >= STRETCH_FOR;
             if rows % TELL_EVERY == 0 {
                 self.tell(tell);
+                self.keep_pace(began, rows).await;
             }
             if rows >= self.verify.stretch_rows || suspects.len() >= MOST_SUSPECTS || late {
                 return Ok((suspects, Some(key)));
             }
         }
         Ok((suspects, None))
+    }
+
+    /// Waits until so many rows since then are no more than may be.
+    async fn keep_pace(&self, since: Instant, rows: u64) {
+        if let Some(rate) = self.verify.rows_per_second {
+            sleep_until(since + Duration::from_secs_f64(rows as f64 / f64::from(rate.get()))).await;
+        }
     }
 
     fn differ(&self, found: &[Option<Row>]) -> bool {
@@ -348,7 +364,7 @@ impl Pass<'_> {
             at: self.verify.clock(self.from),
             ended,
         };
-        let kept = ledger::keep(self.from, &entry).await;
+        let kept = ledger::keep(self.verify.ledger, self.from, &entry).await;
         kept.map_err(|error| VerifyError::Ledger { region: self.verify.from.clone(), error: Box::new(error) })
     }
 

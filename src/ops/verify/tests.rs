@@ -74,6 +74,8 @@ impl Pair {
             roles: FileRoles::new([(region(EAST), Role::Writer), (region(NORTH), Role::Writer)].into()),
             resume: false,
             stretch_rows: Verify::STRETCH_ROWS,
+            ledger: Ledger::Command,
+            rows_per_second: None,
             line: replicator::Settings::default(),
             runtime,
         };
@@ -414,6 +416,8 @@ fn verify(world: &World) -> Verify {
         roles: world.file.clone(),
         resume: false,
         stretch_rows: Verify::STRETCH_ROWS,
+        ledger: Ledger::Command,
+        rows_per_second: None,
         line: replicator::Settings::default(),
         runtime: world.runtime.clone(),
     }

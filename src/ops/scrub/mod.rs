@@ -1,0 +1,176 @@
+//! The scrubber: pairs of regions compared again and again, slowly, while everybody goes on.
+//!
+//! A pair belongs to the region whose name comes first, and there to the first of its daemons. A pass is a verification that mends
+//! nothing and leaves a ledger of its own, so another daemon, or this one after a restart, goes on where the last one was. When a pass is
+//! through, a [summary](summary) of it is written beside the ledger, which every daemon of the region reads.
+
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::verify::{Verified, Verify, VerifyError};
+use crate::model::{ClosedList, Region};
+use crate::replicator::StatusBoard;
+use crate::runtime::Runtime;
+use crate::stores::RegionStore;
+use crate::telemetry::{Event, metrics};
+
+pub use self::summary::LastPass;
+
+/// How often is looked whether a pass is due.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// A daemon that has just started has more urgent things to do.
+const NOT_BEFORE: Duration = Duration::from_secs(600);
+/// How soon it is noticed that the pass is somebody else's part.
+const YIELD_WITHIN: Duration = Duration::from_secs(5);
+
+/// What was found by the last complete pass of each pair that is this region's part.
+#[derive(Debug, Default)]
+pub struct Passes(Mutex<BTreeMap<Region, LastPass>>);
+
+impl Passes {
+    /// By the other region.
+    pub fn all(&self) -> Vec<LastPass> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn note(&self, pass: LastPass) {
+        metrics::verified(&pass.from, &pass.to, pass.began, pass.different());
+        self.lock().insert(pass.to.clone(), pass);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Region, LastPass>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Compares the pairs that are a region's part.
+#[derive(Debug)]
+pub struct Scrubber {
+    /// A pass, but for the pair.
+    pub pass: Verify,
+    /// The region.
+    pub region: Region,
+    /// From the beginning of a pass to that of the next.
+    pub every: Duration,
+    /// Where it leaves what it found.
+    pub passes: Arc<Passes>,
+}
+
+/// What has been said of a pair: each thing is said once.
+#[derive(Debug, Default)]
+struct Said {
+    failed: bool,
+    differed: bool,
+}
+
+impl Scrubber {
+    /// Goes on until it is stopped. What fails is logged and tried again.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn run(self, board: Arc<StatusBoard>, stop: CancellationToken) -> Result<(), Infallible> {
+        let others: Vec<Region> = self.pass.regions.iter().map(RegionStore::region).cloned().collect();
+        let others: Vec<Region> = others.into_iter().filter(|other| *other > self.region).collect();
+        let mut said: BTreeMap<Region, Said> = BTreeMap::new();
+        let from = self.runtime().instant() + self.every.min(NOT_BEFORE);
+        loop {
+            let turn = async {
+                for other in &others {
+                    self.turn(other, self.runtime().instant() >= from, &board, said.entry(other.clone()).or_default())
+                        .await;
+                }
+                tokio::time::sleep(self.every.min(LOOK_EVERY)).await;
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = turn => {}
+            }
+        }
+    }
+
+    fn runtime(&self) -> &Runtime {
+        &self.pass.runtime
+    }
+
+    /// Reads what the last pass of a pair has found, and goes through it once more where that is due.
+    async fn turn(&self, other: &Region, may_begin: bool, board: &StatusBoard, said: &mut Said) {
+        let verify = Verify { from: self.region.clone(), to: other.clone(), ..self.pass.clone() };
+        let Some(home) = verify.regions.iter().find(|store| *store.region() == self.region) else { return };
+        let last = match summary::read(home, &self.region, other).await {
+            Ok(last) => last,
+            Err(error) => return self.failed(other, &error, said),
+        };
+        if let Some(last) = last.clone() {
+            self.passes.note(last);
+        }
+        let is_due = last.is_none_or(|last| verify.clock(home) >= last.began + self.every);
+        if !is_due || !may_begin || !board.is_first() {
+            return;
+        }
+        // A pass that was begun and cut off is gone on with.
+        let (never, tell) = (CancellationToken::new(), &mut |_: &Verified| {});
+        let verified = tokio::select! {
+            biased;
+            () = until_anothers(board) => return,
+            verified = verify.run(&never, tell) => verified,
+        };
+        let done = match verified {
+            Ok(verified) => {
+                let pass = LastPass::of(&verified, verify.clock(home));
+                summary::keep(home, &pass).await.map(|()| (pass, verified)).map_err(|error| error.to_string())
+            }
+            // A table of neither region: there is nothing to compare yet.
+            Err(VerifyError::Stopped) => return,
+            Err(error) => Err(error.to_string()),
+        };
+        match done {
+            Ok((pass, verified)) => {
+                self.passes.note(pass);
+                self.concluded(&verified, said);
+            }
+            Err(error) => self.failed(other, &error, said),
+        }
+    }
+
+    fn concluded(&self, verified: &Verified, said: &mut Said) {
+        let Verified { from, to, seconds, .. } = verified;
+        let (rows, different, waiting) = (verified.rows(), verified.different(), verified.waits());
+        said.failed = false;
+        if different == 0 {
+            said.differed = false;
+            return info!(event = Event::RegionsCompared.as_str(), source = %from, destination = %to, rows, waiting, seconds,
+                "two regions were compared: they are equal, but for what is on its way");
+        }
+        let example = verified.named.iter().find(|row| row.waits.is_none());
+        let example =
+            example.map(|row| format!("{}({:?},{:?})", row.table, row.partition, row.row)).unwrap_or_default();
+        if !std::mem::replace(&mut said.differed, true) {
+            warn!(event = Event::RegionsDiffer.as_str(), source = %from, destination = %to, rows, different, waiting, example,
+                "two regions differ in {different} rows; `tablerelay verify --from {from} --to {to}` names them, with --repair it mends them");
+        }
+    }
+
+    fn failed(&self, other: &Region, error: &dyn std::fmt::Display, said: &mut Said) {
+        if !std::mem::replace(&mut said.failed, true) {
+            warn!(event = Event::RegionsNotCompared.as_str(), source = %self.region, destination = %other, %error,
+                "two regions could not be compared; it is tried again, from where it ended");
+        }
+    }
+}
+
+/// Waits until what the region needs once is another daemon's part.
+async fn until_anothers(board: &StatusBoard) {
+    while board.is_first() {
+        tokio::time::sleep(YIELD_WITHIN).await;
+    }
+}

@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -29,6 +30,8 @@ pub use self::summary::LastPass;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// A daemon that has just started has more urgent things to do.
 const NOT_BEFORE: Duration = Duration::from_secs(600);
+/// A pair that could not be compared rests for a while, and longer every time.
+const REST_AT_MOST: Duration = Duration::from_secs(3_600);
 /// How soon it is noticed that the pass is somebody else's part.
 const YIELD_WITHIN: Duration = Duration::from_secs(5);
 
@@ -65,10 +68,13 @@ pub struct Scrubber {
     pub passes: Arc<Passes>,
 }
 
-/// What has been said of a pair: each thing is said once.
+/// How a pair does. Each thing is said once.
 #[derive(Debug, Default)]
-struct Said {
-    failed: bool,
+struct Pair {
+    /// How often in a row it could not be compared.
+    failures: u32,
+    /// It is not tried again before.
+    rests_until: Option<Instant>,
     differed: bool,
 }
 
@@ -80,12 +86,12 @@ impl Scrubber {
     pub async fn run(self, board: Arc<StatusBoard>, stop: CancellationToken) -> Result<(), Infallible> {
         let others: Vec<Region> = self.pass.regions.iter().map(RegionStore::region).cloned().collect();
         let others: Vec<Region> = others.into_iter().filter(|other| *other > self.region).collect();
-        let mut said: BTreeMap<Region, Said> = BTreeMap::new();
+        let mut pairs: BTreeMap<Region, Pair> = BTreeMap::new();
         let from = self.runtime().instant() + self.every.min(NOT_BEFORE);
         loop {
             let turn = async {
                 for other in &others {
-                    self.turn(other, self.runtime().instant() >= from, &board, said.entry(other.clone()).or_default())
+                    self.turn(other, self.runtime().instant() >= from, &board, pairs.entry(other.clone()).or_default())
                         .await;
                 }
                 tokio::time::sleep(self.every.min(LOOK_EVERY)).await;
@@ -103,18 +109,19 @@ impl Scrubber {
     }
 
     /// Reads what the last pass of a pair has found, and goes through it once more where that is due.
-    async fn turn(&self, other: &Region, may_begin: bool, board: &StatusBoard, said: &mut Said) {
+    async fn turn(&self, other: &Region, may_begin: bool, board: &StatusBoard, pair: &mut Pair) {
         let verify = Verify { from: self.region.clone(), to: other.clone(), ..self.pass.clone() };
         let Some(home) = verify.regions.iter().find(|store| *store.region() == self.region) else { return };
         let last = match summary::read(home, &self.region, other).await {
             Ok(last) => last,
-            Err(error) => return self.failed(other, &error, said),
+            Err(error) => return self.failed(other, &error, pair),
         };
         if let Some(last) = last.clone() {
             self.passes.note(last);
         }
         let is_due = last.is_none_or(|last| verify.clock(home) >= last.began + self.every);
-        if !is_due || !may_begin || !board.is_first() {
+        let rests = pair.rests_until.is_some_and(|until| self.runtime().instant() < until);
+        if !is_due || !may_begin || rests || !board.is_first() {
             return;
         }
         // A pass that was begun and cut off is gone on with.
@@ -125,43 +132,50 @@ impl Scrubber {
             verified = verify.run(&never, tell) => verified,
         };
         let done = match verified {
+            // What waits there for one of the two cannot be told from what is lost.
+            Ok(verified) if verified.different() > 0 && !verified.unasked.is_empty() => {
+                let dark = verified.unasked.iter().map(Region::as_str).collect::<Vec<_>>().join(", ");
+                Err(format!("{} rows differ, which may wait in {dark}, which does not answer", verified.different()))
+            }
             Ok(verified) => {
                 let pass = LastPass::of(&verified, verify.clock(home));
                 summary::keep(home, &pass).await.map(|()| (pass, verified)).map_err(|error| error.to_string())
             }
-            // A table of neither region: there is nothing to compare yet.
             Err(VerifyError::Stopped) => return,
             Err(error) => Err(error.to_string()),
         };
         match done {
             Ok((pass, verified)) => {
                 self.passes.note(pass);
-                self.concluded(&verified, said);
+                self.concluded(&verified, pair);
             }
-            Err(error) => self.failed(other, &error, said),
+            Err(error) => self.failed(other, &error, pair),
         }
     }
 
-    fn concluded(&self, verified: &Verified, said: &mut Said) {
+    fn concluded(&self, verified: &Verified, pair: &mut Pair) {
         let Verified { from, to, seconds, .. } = verified;
         let (rows, different, waiting) = (verified.rows(), verified.different(), verified.waits());
-        said.failed = false;
+        (pair.failures, pair.rests_until) = (0, None);
         if different == 0 {
-            said.differed = false;
+            pair.differed = false;
             return info!(event = Event::RegionsCompared.as_str(), source = %from, destination = %to, rows, waiting, seconds,
                 "two regions were compared: they are equal, but for what is on its way");
         }
         let example = verified.named.iter().find(|row| row.waits.is_none());
         let example =
             example.map(|row| format!("{}({:?},{:?})", row.table, row.partition, row.row)).unwrap_or_default();
-        if !std::mem::replace(&mut said.differed, true) {
+        if !std::mem::replace(&mut pair.differed, true) {
             warn!(event = Event::RegionsDiffer.as_str(), source = %from, destination = %to, rows, different, waiting, example,
                 "two regions differ in {different} rows; `tablerelay verify --from {from} --to {to}` names them, with --repair it mends them");
         }
     }
 
-    fn failed(&self, other: &Region, error: &dyn std::fmt::Display, said: &mut Said) {
-        if !std::mem::replace(&mut said.failed, true) {
+    fn failed(&self, other: &Region, error: &dyn std::fmt::Display, pair: &mut Pair) {
+        let rest = LOOK_EVERY.saturating_mul(1 << pair.failures.min(10)).min(REST_AT_MOST).min(self.every);
+        pair.rests_until = Some(self.runtime().instant() + rest);
+        pair.failures = pair.failures.saturating_add(1);
+        if pair.failures == 1 {
             warn!(event = Event::RegionsNotCompared.as_str(), source = %self.region, destination = %other, %error,
                 "two regions could not be compared; it is tried again, from where it ended");
         }

@@ -72,6 +72,8 @@ closed_list! {
         ExactThoughShared = "exact-though-shared", "a record ends at once although another daemon had its shard just now", "leases";
         AllRefuse = "all-refuse", "a region too far behind refuses its readers although none is fresher", "bounded staleness";
         SilenceIsFresh = "silence-is-fresh", "a link whose source says nothing counts as it did when it was heard of last", "bounded staleness";
+        SuspectsCount = "suspects-count", "rows that differ when pages are compared count, and are not looked at again", "verification";
+        WaitsUnasked = "waits-unasked", "what a row that differs is known to wait for is not asked", "verification";
         WrongLink = "wrong-link", "a wait ends by the link in the other direction", "waits";
         HintNotLookedBack = "hint-not-looked-back", "a hint ends without a look at what stands after its delivery", "hints";
         StaleEpochObeyed = "stale-epoch-obeyed", "changes are brought to a region whose roles have not been read for long", "the fence";

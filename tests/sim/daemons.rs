@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tablerelay::cache::KeyTemplate;
-use tablerelay::daemon::{DaemonError, SHUTDOWN_DEADLINE, Tasks, start_line};
+use tablerelay::daemon::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks, start_line};
+use tablerelay::ops::Passes;
 use tablerelay::replicator::{CacheSetup, Setup, StatusBoard};
 use tablerelay::runtime::Runtime;
 use tablerelay::topology::{TableFilter, WriteHealth};
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::oracle::{Probed, is_not_early};
+use crate::scrubs;
 use crate::shape::Focus;
 use crate::world::World;
 
@@ -24,6 +26,8 @@ pub struct Daemon {
     pub who: Arc<str>,
     pub board: Arc<StatusBoard>,
     pub clock: Runtime,
+    /// What its scrubber has found, where it has one.
+    pub passes: Option<Arc<Passes>>,
     stop: CancellationToken,
     ending: JoinHandle<Result<(), DaemonError>>,
 }
@@ -72,6 +76,11 @@ impl Fleet {
         let mut tasks = Tasks::new();
         let stop = tasks.stop().clone();
         let board = start_line(&mut tasks, setup, &clock);
+        let scrubber = scrubs::scrubber(world, &who, region);
+        let passes = scrubber.as_ref().map(|scrubber| scrubber.passes.clone());
+        if let Some(scrubber) = scrubber {
+            tasks.spawn(TaskKind::Scrubber, scrubber.run(board.clone(), stop.clone()));
+        }
         world.chronicle.note(&format!("{who} starts"));
         if world.shape.focus == Focus::Failover {
             let (name, sky, chronicle) =
@@ -82,7 +91,7 @@ impl Fleet {
         }
         #[expect(clippy::disallowed_methods, reason = "the world is the supervisor of its daemons")]
         let ending = tokio::spawn(tasks.supervise(SHUTDOWN_DEADLINE));
-        self.daemons.push(Daemon { region, who, board, clock, stop, ending });
+        self.daemons.push(Daemon { region, who, board, clock, passes, stop, ending });
     }
 
     /// One dies where it stands.

@@ -13,6 +13,7 @@ use crate::flushes::Flushes;
 use crate::kinds::{Counts, Kind};
 use crate::moves::Moves;
 use crate::oracle::{Broken, Watch, are_settled, end, late_writes, shards_are_shared};
+use crate::scrubs::what_is_meddled_with_is_repaired;
 use crate::troubles;
 use crate::world::World;
 
@@ -94,6 +95,9 @@ async fn live(seed: u64) -> Ended {
     }
     if broken.is_none() {
         broken = are_settled(&world, &fleet).err();
+    }
+    if broken.is_none() {
+        broken = what_is_meddled_with_is_repaired(&world).await.err();
     }
     let lasted = world.chronicle.elapsed();
     let mut book = world.chronicle.book();

@@ -16,6 +16,7 @@ mod kinds;
 mod moves;
 mod mutants;
 mod oracle;
+mod scrubs;
 mod shape;
 mod sky;
 mod story;

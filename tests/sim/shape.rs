@@ -137,6 +137,8 @@ pub struct Shape {
     pub late_writes: LateWrites,
     /// How far behind a region may be and still let readers in, where that is asked.
     pub limit: Option<Duration>,
+    /// How often daemons compare the regions, where they do.
+    pub scrubs: Option<Duration>,
 }
 
 impl Shape {
@@ -150,6 +152,7 @@ impl Shape {
             .or_bounded(seed)
             .or_failover(seed)
             .or_longer_tales(seed)
+            .or_scrubbed(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -195,6 +198,7 @@ impl Shape {
             warms: dice.chance(500),
             late_writes: LateWrites::Merge,
             limit: None,
+            scrubs: None,
         };
         match dice.below(10) {
             0 => wide.duel(dice),
@@ -489,6 +493,16 @@ impl Shape {
             // All begin while the line is cut.
             _ => Self { accounts: vec![1; 2], pause: Duration::from_millis(50), ..tales },
         }
+    }
+
+    /// In one history in eight daemons compare the regions again and again. It costs requests, so the others are left as they are, and those
+    /// that count requests.
+    fn or_scrubbed(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x7363_7275_6273);
+        if self.focus == Focus::Storm || self.limit.is_some() || !dice.chance(125) {
+            return self;
+        }
+        Self { scrubs: Some(Duration::from_secs(2 + dice.below(8) as u64)), ..self }
     }
 
     /// How long trouble of a place lasts at most, which is `usual` but for outages.

@@ -17,6 +17,7 @@ use super::report::Waits;
 use crate::model::{Region, RowId, Time, Version};
 use crate::ops::links::behind;
 use crate::ops::patient::patiently;
+use crate::planted::{Bug, planted};
 use crate::replicator::Sights;
 use crate::resolve::{Difference, Sight, difference, has_passed};
 use crate::stores::{DATE_RESOLUTION, RegionStore, StoreError};
@@ -68,7 +69,7 @@ impl<'a> Judge<'a> {
         let settled = self.settled_after();
         for looked in self.look(&suspects.iter().collect()).await? {
             let highest = looked.judged.sights.iter().filter_map(Sight::newest).max().cloned();
-            match highest.filter(|_| looked.age.is_none_or(|age| age < settled)) {
+            match highest.filter(|_| looked.age.is_none_or(|age| age < settled) && !planted(Bug::SuspectsCount)) {
                 Some(highest) => drop(young.insert(looked.judged.id, highest)),
                 None => judged.push(looked.judged),
             }
@@ -113,7 +114,8 @@ impl<'a> Judge<'a> {
         let mut found = Vec::new();
         for ((id, (here, ours)), (there, theirs)) in ids.iter().zip(here).zip(there) {
             let Some(kind) = difference(&here, &there) else { continue };
-            let waits = names.get(*id).and_then(|named| named.waits(&here, &there));
+            let waits =
+                names.get(*id).and_then(|named| named.waits(&here, &there)).filter(|_| !planted(Bug::WaitsUnasked));
             let age = |stored: Option<Time>, at: &Sights| Some(self.verify.clock(at.store()).since(stored?));
             let age = [age(ours, &self.from), age(theirs, &self.to)].into_iter().flatten().min();
             let judged = Judged { id: (*id).clone(), kind, sights: [here, there], waits };

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::chronicle::{Book, Event, Touch};
 use crate::daemons::Fleet;
+use crate::scrubs::no_scrubber_cries_wolf;
 use crate::world::World;
 
 pub use restraint::Restraint;
@@ -66,6 +67,7 @@ impl Watch {
         self.doors.step(world, fleet)?;
         self.waits.step(world)?;
         roles::one_writer_at_most(world, fleet)?;
+        no_scrubber_cries_wolf(fleet)?;
         no_shard_has_two_carriers(fleet)?;
         backlogs_are_bounded(world)?;
         memory_is_bounded(world, fleet)

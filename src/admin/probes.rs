@@ -199,7 +199,8 @@ fn ready(snapshot: &Snapshot) -> Answer {
         // It stands by for the others of its region.
         _ if snapshot.spare => Answer::Ok,
         Some(since) if since <= UNREAD_AFTER => Answer::Ok,
-        _ => Answer::Unread,
+        Some(_) => Answer::Unread,
+        None => Answer::NotRead,
     }
 }
 
@@ -260,6 +261,15 @@ mod tests {
         assert_eq!(all(), [Answer::Ok; 4]);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(all(), [Answer::NotPrepared; 4]);
+    }
+
+    #[test]
+    fn what_was_never_read_is_not_said_to_have_been_read_a_minute_ago() {
+        let snapshot = Snapshot { ready: true, ..Snapshot::default() };
+        assert_eq!(ready(&snapshot), Answer::NotRead);
+        let long = Snapshot { since_progress: Some(UNREAD_AFTER + Duration::from_secs(1)), ..snapshot.clone() };
+        assert_eq!(ready(&long), Answer::Unread);
+        assert_eq!(ready(&Snapshot { spare: true, ..snapshot }), Answer::Ok);
     }
 
     #[test]

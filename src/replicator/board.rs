@@ -279,9 +279,12 @@ impl StatusBoard {
         Some(Word { fresh_to: status.fresh_to, serves: status.reading.serves() && lock(&self.crew).was_ready })
     }
 
+    /// What is dealt to this daemon is told before its carriers begin: until then it has read none of it.
     fn note_readiness(&self) {
-        let mut crew = lock(&self.crew);
-        crew.was_ready |= crew.complete && lock(&self.shards).values().all(|shard| shard.read_once);
+        let now = Instant::now();
+        let (mut crew, shards) = (lock(&self.crew), lock(&self.shards));
+        let read = |at: &AccountShard| shards.get(at).is_some_and(|shard| shard.read_once);
+        crew.was_ready |= crew.complete && self.duty.has_lease(now) && self.duty.held(now).iter().all(read);
     }
 
     /// The shards that were read whole.
@@ -378,6 +381,26 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::topology::FileRoles;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_is_ready_once_all_that_is_dealt_to_it_was_read_and_not_before_it_has_begun() {
+        let account = AccountName::new("one").unwrap();
+        let shards: BTreeSet<AccountShard> = AccountShard::all([&account]).into_iter().take(2).collect();
+        let (east, second) = (Region::new("east").unwrap(), Duration::from_secs(1));
+        let roles = Roles::new(east.clone(), FileRoles::multi_active([east]), second);
+        let duty = Arc::new(Duty::default());
+        let board = StatusBoard::new(shards.iter().cloned().collect(), duty.clone(), Arc::new(roles));
+        duty.set(Some(Instant::now() + second), shards.clone(), true);
+        let me = MemberId::new(1);
+        board.joined(&me, true, Vec::new());
+        assert!(!board.snapshot().ready, "no carrier has begun");
+        for (n, shard) in shards.iter().enumerate() {
+            board.expect(shard);
+            assert!(!board.snapshot().ready, "{n} of 2 were read");
+            board.report(shard.clone(), ShardProgress { read_once: true, ..ShardProgress::default() });
+        }
+        assert!(board.snapshot().ready);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_of_the_carriers_and_the_keeper_of_the_lease_is_silent_is_what_the_line_has_been() {

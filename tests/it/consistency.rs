@@ -52,13 +52,17 @@ async fn a_write_is_waited_for_by_command_and_over_http_and_one_that_does_not_co
     let late = wait(&regions, &["--version", version, "--region", "north", "--timeout", "1s"]).await;
     assert_eq!(late.code, Some(4), "{late:?}");
     // It stands where it was written.
-    let own = wait(&regions, &[row_of(version, "west", "r"), vec!["--output", "json"]].concat()).await;
+    let once = ["--output", "json", "--timeout", "0s"];
+    let own = wait(&regions, &[row_of(version, "west", "r"), once.to_vec()].concat()).await;
     let own: Value = serde_json::from_str(&own.out).unwrap();
     assert_eq!(
         (&own["reached"], &own["by"], &own["version"], &own["stands"]),
         (&true.into(), &"row".into(), &version.into(), &version.into()),
         "{own:#}"
     );
+    let not_there = wait(&regions, &[row_of(version, "north", "r"), once.to_vec()].concat()).await;
+    let looked: Value = serde_json::from_str(&not_there.out).unwrap();
+    assert_eq!((not_there.code, &looked["looks"], &looked["error"]), (Some(4), &1.into(), &Value::Null), "{looked:#}");
 
     let row = row_of(version, "north", "r");
     let waiting = wait(&regions, &row);

@@ -82,9 +82,9 @@ pub struct CacheStatus {
     pub oldest_waiting: Option<Time>,
     /// What it failed with last; `None` once it has taken something since.
     pub last_error: Option<String>,
-    /// What it lost last: it was flushed, or restarted.
+    /// What it has lost, being flushed or restarted, and no warming has brought back since.
     pub loss: Option<Loss>,
-    /// When that was noticed.
+    /// When it was noticed last that it had lost something, brought back or not.
     pub lost: Option<Time>,
     /// When the last warming began that went through all tables.
     pub warmed: Option<Time>,

@@ -109,6 +109,7 @@ impl Publisher {
         let (record, addressee) = (cache.record(), cache.reception().backlog.addressee());
         metrics::backlog(addressee, backlog_rows);
         let (lost, loss) = record.lost.unzip();
+        let loss = loss.filter(|_| record.is_wanting());
         let warmed = record.warmed;
         self.board.set_cache(CacheStatus { state, backlog_rows, oldest_waiting, last_error, loss, lost, warmed });
     }

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::*;
-use crate::cache::Loss;
+use crate::cache::{CacheRecord, Loss};
 use crate::feed::{decode_hint, hint_consumer};
 use crate::settle::LinkState;
 
@@ -141,6 +141,13 @@ async fn a_cache_that_was_flushed_is_noticed_once_by_whoever_watches() {
     assert_eq!(status(&world, 1).lost, noticed.lost, "both daemons tell the same");
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(status(&world, 0).lost, noticed.lost, "it is noticed once");
+    // Somebody warms it.
+    let (home, now) = (world.regions[0].home().clone(), world.runtime.now());
+    let warmed = CacheRecord { warmed: Some(now), ..CacheRecord::default() }.encode(world.regions[0].region());
+    home.write(&SystemTable::Control.name(), &Operation::InsertOrMerge(warmed)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let warm = status(&world, 0);
+    assert_eq!((warm.loss, warm.lost, warm.warmed, warm.is_wanting()), (None, noticed.lost, Some(now), false));
 }
 
 #[tokio::test(start_paused = true)]

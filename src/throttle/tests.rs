@@ -113,12 +113,12 @@ fn it_grows_gradually_after_a_storm() {
     assert!(seconds.windows(2).all(|pair| pair[1] <= pair[0] * 21 / 10 + 40), "{seconds:?}");
 }
 
-#[test]
-fn a_server_that_bears_less_gets_less() {
+/// What share of the requests is refused, and how many rows go through in a minute, where a server bears 500 rows a second and
+/// is offered twice as much.
+fn half_of_it_is_borne() -> (f64, usize) {
     let mut asked = Asked::new();
     asked.load(1_000, 1, ms(3_000), Reply::Answered);
     (asked.sent, asked.refused, asked.rows) = (0, 0, 0);
-    // It bears 500 rows a second, and is offered twice as much.
     let (mut left, mut refill) = (0.0, asked.now);
     let until = asked.now + ms(60_000);
     while asked.now < until {
@@ -130,9 +130,16 @@ fn a_server_that_bears_less_gets_less() {
         }
         asked.now += ms(10);
     }
-    let share = asked.refused as f64 / asked.sent as f64;
-    assert!(share < 0.1, "{share:.2} of the requests were refused");
-    assert!(asked.rows > 60 * 500 * 6 / 10, "{} of 30,000 rows", asked.rows);
+    (asked.refused as f64 / asked.sent as f64, asked.rows)
+}
+
+#[test]
+fn a_server_that_bears_less_gets_less() {
+    let (share, rows) = half_of_it_is_borne();
+    // The budget alone would keep it from a storm, and shut it again and again: without the decrease 3.2 % are refused, and 13,100 rows
+    // go through.
+    assert!(share < 0.02, "{share:.3} of the requests were refused");
+    assert!(rows > 60 * 500 * 8 / 10, "{rows} of 30,000 rows");
 }
 
 #[test]

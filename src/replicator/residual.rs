@@ -63,6 +63,8 @@ type Arrived = BTreeMap<(RowId, String), Time>;
 struct Loss {
     moved: Assignment,
     unsent: Option<Unsent>,
+    /// It went on uncounted, so that nobody can count it any more.
+    unknown: bool,
     /// Where the trail lacks it.
     lacking: BTreeSet<Region>,
 }
@@ -81,6 +83,12 @@ struct Seen {
     here: Finding,
     /// When the change came to each of the other regions that has it, or had it.
     came: Vec<Time>,
+}
+
+impl Loss {
+    fn is_settled(&self) -> bool {
+        self.unsent.is_some() || self.unknown
+    }
 }
 
 impl Seen {
@@ -102,7 +110,7 @@ impl Residual {
     /// For who counts nothing: lets what may be late go on where a daemon has counted.
     pub async fn open_where_counted(&self) -> Result<(), StoreError> {
         let mark = self.roles.present().mark.clone();
-        if !self.gate.is_open(&mark) && self.losses().await?.0.values().all(|loss| loss.unsent.is_some()) {
+        if !self.gate.is_open(&mark) && self.losses().await?.0.values().all(Loss::is_settled) {
             self.gate.open(&mark);
         }
         Ok(())
@@ -143,13 +151,15 @@ impl Residual {
     /// Whether nothing is left to do under these roles. Where it is `late`, regions that do not answer are done without.
     async fn round(&self, mark: &Mark, late: bool) -> Result<bool, StoreError> {
         let (mut losses, all_asked) = self.losses().await?;
-        let counts = losses.values().any(|loss| loss.unsent.is_none()) && !self.gate.is_open(mark);
-        if counts {
+        let uncounted = losses.values().any(|loss| !loss.is_settled());
+        if uncounted && self.gate.is_open(mark) {
+            self.settle_unknown(&losses).await?;
+        } else if uncounted {
             let (seen, unasked) = self.see().await?;
             if !unasked.is_empty() && !late {
                 return Err(StoreError::new(ErrorKind::Unreachable, "regions that may have it do not answer"));
             }
-            for (mark, loss) in losses.iter_mut().filter(|(_, loss)| loss.unsent.is_none()) {
+            for (mark, loss) in losses.iter_mut().filter(|(_, loss)| !loss.is_settled()) {
                 let lost = loss.moved.at;
                 let rows = seen.iter().filter(|seen| seen.is_unsent(lost));
                 let rows = rows.map(|Seen { id, open, .. }| (id.clone(), open.version.time())).collect();
@@ -182,8 +192,9 @@ impl Residual {
             if moved.kind != MoveKind::Forced || moved.from.as_ref() != Some(self.local.region()) {
                 continue;
             }
-            let fresh = || Loss { moved: moved.clone(), unsent: None, lacking: regions.clone() };
+            let fresh = || Loss { moved: moved.clone(), unsent: None, unknown: false, lacking: regions.clone() };
             let loss = losses.entry(moved.mark.clone()).or_insert_with(fresh);
+            loss.unknown |= Unsent::is_unknown(&row.body);
             if let Some(unsent) = Unsent::decode(&row.body) {
                 loss.unsent.get_or_insert(unsent);
                 loss.lacking.remove(region);
@@ -216,6 +227,17 @@ impl Residual {
         info!(event = Event::UnsentCounted.as_str(), region = %self.local.region(), epoch = mark.epoch, rows = unsent.rows,
             later = unsent.later, "what this region had not sent when it lost its role is counted, and stands in the trail");
         Ok(unsent)
+    }
+
+    /// What went on uncounted is never counted: that stands in the own trail, for the next daemon and for who repairs.
+    async fn settle_unknown(&self, losses: &Losses) -> Result<(), StoreError> {
+        for (mark, loss) in losses.iter().filter(|(_, loss)| !loss.is_settled()) {
+            for row in [RolesRow::still(loss.moved.clone()).encode_trail(), Unsent::unknown(mark)] {
+                let merge = Operation::InsertOrMerge(row);
+                self.local.home().write(&SystemTable::Control.name(), &merge).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Brings it to the regions whose trail lacks it; says whether all have it.

@@ -24,6 +24,20 @@ pub struct Unsent {
 }
 
 impl Unsent {
+    /// What the trail has of a failover whose unsent rows could not be counted before they went on: nobody can count them any more.
+    const UNKNOWN: &str = "UnsentUnknown";
+
+    /// The word that it is unknown, to be merged into the trail.
+    pub fn unknown(mark: &Mark) -> RowBody {
+        let (partition, row) = (PartitionKey::from(RolesRow::PARTITION), RolesRow::trail_key(mark));
+        RowBody::builder(&partition, &row).string(Self::UNKNOWN, "yes").finish()
+    }
+
+    /// Whether a row of the trail says that.
+    pub fn is_unknown(row: &RowBody) -> bool {
+        row.string(Self::UNKNOWN).is_some()
+    }
+
     /// Of rows of which each is told when its version was issued. `moved` is when the failover was.
     pub fn new(rows: Vec<(RowId, Time)>, moved: Time, unasked: Vec<Region>, at: Time) -> Self {
         let later = rows.iter().filter(|(_, issued)| *issued > moved).count() as u64;

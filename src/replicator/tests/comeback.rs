@@ -117,3 +117,26 @@ async fn the_trail_of_a_forced_failover_gets_the_true_number_and_rows_when_the_r
         assert_eq!(scans.map(|scans| scans.load(Relaxed)), [0, 0, 0], "no table is scanned");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_went_on_uncounted_is_never_counted_and_the_trail_says_so() {
+    let (mut world, mark) = World::without_east(&settings(LateWrites::Merge)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    world.faults(0).cut(false);
+    // The trails can be read, and no row of north, for more than a minute.
+    world.faults(1).set_rule(|request| (request.table == Some(&table())).then(Fault::lost_request));
+    world.start_one(0, &settings(LateWrites::Merge));
+    let trail = |world: &World| {
+        let rows = world.stores[0].snapshot(&SystemTable::Control.name());
+        rows.iter().find(|row| *row.body.row() == RolesRow::trail_key(&mark)).map(|row| row.body.clone())
+    };
+    let unknown = |world: &World| trail(world).is_some_and(|row| Unsent::is_unknown(&row));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert!(!unknown(&world), "it may be counted yet");
+    world.until("the trail says that it is unknown", 60, unknown).await;
+    world.faults(1).set_rule(|_| None);
+    world.settle(Duration::from_secs(300)).await;
+    world.assert_equal();
+    assert_eq!(world.unsent(0, &mark), None, "what is left by now is not the number");
+    assert!(trail(&world).is_some_and(|row| RolesRow::decode(&row).is_ok()), "it is the trail's row still");
+}

@@ -14,7 +14,7 @@ use super::signals::until_asked;
 use crate::config::Settings;
 use crate::daemon::{Connector, tuned_by};
 use crate::model::ClosedList;
-use crate::ops::{Differs, Fate, Has, Ledger, Repair, Verified, VerifiedTable, Verify, VerifyError, Waits};
+use crate::ops::{Differs, Fate, Has, Repair, Verified, VerifiedTable, Verify, VerifyError, Waits};
 use crate::resolve::Difference;
 use crate::runtime::Runtime;
 
@@ -44,11 +44,9 @@ fn prepared(command: &VerifyCommand, settings: &Settings) -> Result<Verify, Fail
     let connector = Connector::new(&settings.http, runtime.clone()).map_err(Failure::usage)?;
     let connector = connector.for_window(settings.replication.settle_window);
     let regions = settings.regions.iter().map(|(name, settings)| connector.region(name, settings, false));
+    let regions = regions.collect::<Result<_, _>>().map_err(Failure::usage)?;
+    let (pair, line) = ((&command.from, &command.to), tuned_by(settings));
     Ok(Verify {
-        regions: regions.collect::<Result<_, _>>().map_err(Failure::usage)?,
-        from: command.from.clone(),
-        to: command.to.clone(),
-        tables: settings.tables.clone(),
         only: command.table.clone(),
         partition: command.partition.as_deref().map(Into::into),
         row: command.row.as_deref().map(Into::into),
@@ -59,12 +57,7 @@ fn prepared(command: &VerifyCommand, settings: &Settings) -> Result<Verify, Fail
             (false, false) => Repair::No,
         },
         resume: command.resume,
-        stretch_rows: Verify::STRETCH_ROWS,
-        ledger: Ledger::Command,
-        rows_per_second: None,
-        roles: settings.roles(),
-        line: tuned_by(settings),
-        runtime,
+        ..Verify::of(regions, pair, settings.tables.clone(), settings.roles(), line, runtime)
     })
 }
 

@@ -16,7 +16,7 @@ use crate::admin::{self, Admin, Probes, Seen, Waits};
 use crate::batch::Limits;
 use crate::config::{FailoverSettings, ReplicationSettings, ScrubberSettings, Settings};
 use crate::model::{ClosedList, Region};
-use crate::ops::{Ledger, Passes, Repair, Scrubber, Verify};
+use crate::ops::{Ledger, Passes, Scrubber, Verify};
 use crate::replicator::{self, Setup};
 use crate::runtime::Runtime;
 use crate::telemetry::{Event, Recorder};
@@ -143,22 +143,17 @@ fn scrubber(settings: &Settings, setup: &Setup, region: &Region) -> (Arc<Passes>
     let regions: Vec<_> = std::iter::once(&setup.local).chain(&setup.destinations).cloned().collect();
     let scrubber = (!every.is_zero()).then(|| Scrubber {
         pass: Verify {
-            regions,
-            from: region.clone(),
-            to: region.clone(),
-            tables: setup.tables.clone(),
-            only: None,
-            partition: None,
-            row: None,
-            content: false,
-            repair: Repair::No,
             resume: true,
-            stretch_rows: Verify::STRETCH_ROWS,
             ledger: Ledger::Scrubber,
             rows_per_second: NonZeroU32::new(rows_per_second),
-            roles: setup.roles.clone(),
-            line: setup.settings.clone(),
-            runtime: setup.runtime.clone(),
+            ..Verify::of(
+                regions,
+                (region, region),
+                setup.tables.clone(),
+                setup.roles.clone(),
+                setup.settings.clone(),
+                setup.runtime.clone(),
+            )
         },
         region: region.clone(),
         every,

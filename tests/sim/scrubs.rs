@@ -23,22 +23,17 @@ const MEDDLED: usize = 3;
 /// A pass of somebody over a pair.
 fn pass(world: &World, regions: Vec<RegionStore>, from: &Region, to: &Region) -> Verify {
     Verify {
-        regions,
-        from: from.clone(),
-        to: to.clone(),
-        tables: TableFilter::Every,
-        only: None,
-        partition: None,
-        row: None,
-        content: false,
-        repair: Repair::No,
         resume: true,
         stretch_rows: 3,
         ledger: Ledger::Scrubber,
-        rows_per_second: None,
-        roles: world.roles(),
-        line: world.settings.clone(),
-        runtime: world.runtime.clone(),
+        ..Verify::of(
+            regions,
+            (from, to),
+            TableFilter::Every,
+            world.roles(),
+            world.settings.clone(),
+            world.runtime.clone(),
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::SystemTable;
-use crate::ops::verify::{Ledger, Repair};
+use crate::ops::verify::Ledger;
 use crate::ops::world::{EAST, NORTH, World, region, table};
 use crate::replicator;
 use crate::stores::Operation;
@@ -15,22 +15,16 @@ const EVERY: Duration = Duration::from_secs(200);
 
 fn scrubber(world: &World, of: usize) -> Scrubber {
     let pass = Verify {
-        regions: (0..3).map(|n| world.line(of, n)).collect(),
-        from: region(of),
-        to: region(of),
-        tables: TableFilter::Every,
-        only: None,
-        partition: None,
-        row: None,
-        content: false,
-        repair: Repair::No,
         resume: true,
-        stretch_rows: 10,
         ledger: Ledger::Scrubber,
-        rows_per_second: None,
-        roles: world.file.clone(),
-        line: replicator::Settings::default(),
-        runtime: world.runtime.clone(),
+        ..Verify::of(
+            (0..3).map(|n| world.line(of, n)).collect(),
+            (&region(of), &region(of)),
+            TableFilter::Every,
+            world.file.clone(),
+            replicator::Settings::default(),
+            world.runtime.clone(),
+        )
     };
     Scrubber { pass, region: region(of), every: EVERY, passes: Arc::default() }
 }

@@ -106,6 +106,35 @@ impl Verify {
     /// How many rows are usually gone through until they are judged.
     pub const STRETCH_ROWS: u64 = 250_000;
 
+    /// A pass over all tables of a pair, by versions, that mends nothing and goes as fast as it can.
+    pub fn of(
+        regions: Vec<RegionStore>,
+        (from, to): (&Region, &Region),
+        tables: TableFilter,
+        roles: FileRoles,
+        line: replicator::Settings,
+        runtime: Runtime,
+    ) -> Self {
+        Self {
+            regions,
+            from: from.clone(),
+            to: to.clone(),
+            tables,
+            only: None,
+            partition: None,
+            row: None,
+            content: false,
+            repair: Repair::No,
+            resume: false,
+            stretch_rows: Self::STRETCH_ROWS,
+            ledger: Ledger::Command,
+            rows_per_second: None,
+            roles,
+            line,
+            runtime,
+        }
+    }
+
     /// Goes through the tables, and tells how far it is.
     ///
     /// # Errors

@@ -61,24 +61,10 @@ impl Pair {
                 account.tables.create_table(&table()).await.unwrap();
             }
         }
-        let verify = Verify {
-            regions: stores.to_vec(),
-            from: region(EAST),
-            to: region(NORTH),
-            tables: TableFilter::Every,
-            only: None,
-            partition: None,
-            row: None,
-            content: false,
-            repair: Repair::No,
-            roles: FileRoles::new([(region(EAST), Role::Writer), (region(NORTH), Role::Writer)].into()),
-            resume: false,
-            stretch_rows: Verify::STRETCH_ROWS,
-            ledger: Ledger::Command,
-            rows_per_second: None,
-            line: replicator::Settings::default(),
-            runtime,
-        };
+        let roles = FileRoles::new([(region(EAST), Role::Writer), (region(NORTH), Role::Writer)].into());
+        let pair = (&region(EAST), &region(NORTH));
+        let line = replicator::Settings::default();
+        let verify = Verify::of(stores.to_vec(), pair, TableFilter::Every, roles, line, runtime);
         Self { stores, accounts, verify }
     }
 
@@ -403,24 +389,9 @@ async fn regions_that_are_written_to_all_the_while_are_equal() {
 /// Verifies the first two regions by lines of its own.
 fn verify(world: &World) -> Verify {
     let (failover, _) = world.failover(EAST);
-    Verify {
-        regions: failover.regions,
-        from: region(EAST),
-        to: region(NORTH),
-        tables: TableFilter::Every,
-        only: None,
-        partition: None,
-        row: None,
-        content: true,
-        repair: Repair::No,
-        roles: world.file.clone(),
-        resume: false,
-        stretch_rows: Verify::STRETCH_ROWS,
-        ledger: Ledger::Command,
-        rows_per_second: None,
-        line: replicator::Settings::default(),
-        runtime: world.runtime.clone(),
-    }
+    let (pair, line) = ((&region(EAST), &region(NORTH)), replicator::Settings::default());
+    let of = Verify::of(failover.regions, pair, TableFilter::Every, world.file.clone(), line, world.runtime.clone());
+    Verify { content: true, ..of }
 }
 
 #[tokio::test(start_paused = true)]

@@ -495,11 +495,11 @@ impl Shape {
         }
     }
 
-    /// In one history in eight daemons compare the regions again and again. It costs requests, so the others are left as they are, and those
-    /// that count requests.
+    /// In one history in nine daemons compare the regions again and again. It costs requests, so the others are left as they are, and those
+    /// that count requests. What is told by queue stands in a table before anything names it, so there it may be found.
     fn or_scrubbed(self, seed: u64) -> Self {
         let dice = Dice::seeded(seed ^ 0x7363_7275_6273);
-        if self.focus == Focus::Storm || self.limit.is_some() || !dice.chance(125) {
+        if self.focus == Focus::Storm || self.limit.is_some() || self.queue || !dice.chance(125) {
             return self;
         }
         Self { scrubs: Some(Duration::from_secs(2 + dice.below(8) as u64)), ..self }

@@ -60,9 +60,12 @@ fn main() -> ExitCode {
             std::process::exit(2);
         })
     });
+    let scrubs = number("SIM_SCRUBS").is_some();
     let from = number("SIM_FROM").unwrap_or(0);
     let aimed = |most: u64| -> Vec<u64> {
-        (from..).filter(|seed| focus.is_none_or(|focus| Focus::of(*seed) == focus)).take(most as usize).collect()
+        let aimed =
+            |seed: &u64| focus.is_none_or(|focus| Focus::of(*seed) == focus) && (!scrubs || Focus::scrubs(*seed));
+        (from..).filter(aimed).take(most as usize).collect()
     };
     if let Ok(names) = std::env::var("SIM_HUNT") {
         return mutants::hunt(&names, &aimed(number("SIM_SEEDS").unwrap_or(3_000)));
@@ -70,7 +73,7 @@ fn main() -> ExitCode {
     if number("SIM_MUTANTS") != Some(0) && !mutants::replay() {
         return ExitCode::FAILURE;
     }
-    many(&aimed(number("SIM_SEEDS").unwrap_or(SEEDS)), focus.is_none())
+    many(&aimed(number("SIM_SEEDS").unwrap_or(SEEDS)), focus.is_none() && !scrubs)
 }
 
 /// One seed, with a bug by name where `SIM_BUG` says so.

@@ -111,7 +111,8 @@ fn standing(world: &World, region: usize) -> BTreeMap<RowId, Stood> {
 }
 
 /// What was done to which row. What a region itself issued last is only taken out, and only where it has no tombstone: of its own versions its
-/// store decides (R10), so that an older one that stands there, or the tombstone, is taken for the later one.
+/// store decides (R10), so that an older one that stands there, or the tombstone, is taken for the later one. And nothing below a newer
+/// tombstone, which a refused delete may have left: to take that out is to delete it.
 fn meddle(world: &World, region: usize, before: &BTreeMap<RowId, Stood>) -> BTreeMap<RowId, &'static str> {
     let place = &world.places[region];
     let (standing, deleted) = {
@@ -119,8 +120,10 @@ fn meddle(world: &World, region: usize, before: &BTreeMap<RowId, Stood>) -> BTre
         let foreign = |version: &str| book.issuer(version) != Some(region);
         let dead =
             book.tombs.iter().filter(|((at, id), tomb)| *at == region && !before.contains_key(id) && foreign(tomb));
-        let decided =
-            |id: &RowId, stood: &Stood| !foreign(&stood.version) && book.tombs.contains_key(&(region, id.clone()));
+        let decided = |id: &RowId, stood: &Stood| {
+            let tomb = book.tombs.get(&(region, id.clone()));
+            tomb.is_some_and(|tomb| !foreign(&stood.version) || *tomb >= stood.version)
+        };
         let alive = before
             .iter()
             .filter(|(id, stood)| !decided(id, stood))

@@ -79,6 +79,11 @@ impl Focus {
         Shape::of(seed, &Dice::seeded(seed)).focus
     }
 
+    /// Whether the daemons of a seed's history compare the regions.
+    pub fn scrubs(seed: u64) -> bool {
+        Shape::of(seed, &Dice::seeded(seed)).scrubs.is_some()
+    }
+
     /// Whether its histories are made of tales (`crowd/tales.rs`).
     pub fn is_told_in_tales(self) -> bool {
         use Focus::{Crossing, Flaps, Halves, Orphans, Refused, Shared, Twins};

@@ -19,7 +19,7 @@ use crate::ops::links::behind;
 use crate::ops::patient::patiently;
 use crate::planted::{Bug, planted};
 use crate::replicator::Sights;
-use crate::resolve::{Difference, Sight, difference, has_passed};
+use crate::resolve::{Difference, Sight, difference};
 use crate::stores::{DATE_RESOLUTION, RegionStore, StoreError};
 
 /// How many rows are looked at together: by versions alone, and whole.
@@ -79,8 +79,9 @@ impl<'a> Judge<'a> {
         }
         self.until_passed().await;
         for Looked { judged: again, .. } in self.look(&young.keys().collect()).await? {
-            let [here, there] = &again.sights;
-            if !young.get(&again.id).is_some_and(|highest| has_passed(highest, here, there)) {
+            // Written anew since: what was seen has gone, and this is on its way, or is found by the next pass.
+            let newest = again.sights.iter().filter_map(Sight::newest).max();
+            if newest <= young.get(&again.id) {
                 judged.push(again);
             }
         }

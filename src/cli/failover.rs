@@ -125,7 +125,7 @@ fn confirm(command: &FailoverCommand, survey: &Survey) -> Result<(), Failure> {
 
 /// What a forced failover would leave behind, for people.
 fn at_risk(survey: &Survey) -> String {
-    let Survey { now, planned, risk, owed, .. } = survey;
+    let Survey { now, planned, risk, owed, untold, .. } = survey;
     let mut text = format!("Epoch {} ({}) would be followed by {}:", now.mark.epoch, now.kind, now.mark.epoch + 1);
     for (region, role) in &planned.roles {
         let before = now.roles.get(region).filter(|before| *before != role);
@@ -139,6 +139,9 @@ fn at_risk(survey: &Survey) -> String {
     if !owed.is_empty() {
         text.push_str("\n\nWhat regions that gave their role up by plan before have yet to deliver:\n");
         text.push_str(&of_links(owed.iter().map(|Owed { from, link, .. }| (from, link))));
+    }
+    for region in untold {
+        text.push_str(&format!("\n\nThe trail of {region} could not be read: regions that gave their role up before may owe more than is told."));
     }
     text
 }

@@ -26,6 +26,8 @@ pub struct Survey {
     pub risk: Option<Risk>,
     /// What the new writer lacks beside that: of regions that gave the role up by plan before, and have yet to deliver it.
     pub owed: Vec<Owed>,
+    /// Regions that answer and whose trail could not be read: there may be more of that.
+    pub untold: Vec<Region>,
     /// Regions that did not answer: they are not waited for again.
     #[serde(skip)]
     silent: Vec<Region>,
@@ -55,8 +57,8 @@ impl Failover {
             let from = planned.from.as_ref()?;
             Some(self.risk(from, silent.get(from).cloned()).await)
         };
-        let (risk, owed) = join(risk, self.owed(&now, planned.from.as_ref(), &silent)).await;
-        Ok(Survey { now, planned, risk, owed, silent: silent.into_keys().collect() })
+        let (risk, (owed, untold)) = join(risk, self.owed(&now, planned.from.as_ref(), &silent)).await;
+        Ok(Survey { now, planned, risk, owed, untold, silent: silent.into_keys().collect() })
     }
 
     /// Moves the role whatever it leaves behind.

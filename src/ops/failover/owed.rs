@@ -31,17 +31,22 @@ pub struct Owed {
 
 impl Failover {
     /// What the target lacks of third regions that gave their role up by plan before; `leaving` is the region that loses it now,
-    /// and `silent` says who does not answer, and why.
+    /// and `silent` says who does not answer, and why. And whose trail could not be read although it answers.
     pub(super) async fn owed(
         &self,
         now: &Assignment,
         leaving: Option<&Region>,
         silent: &BTreeMap<Region, StoreError>,
-    ) -> Vec<Owed> {
-        let Ok(target) = self.store(&self.to) else { return Vec::new() };
+    ) -> (Vec<Owed>, Vec<Region>) {
+        let Ok(target) = self.store(&self.to) else { return Default::default() };
         let answering = self.regions.iter().filter(|store| !silent.contains_key(store.region()));
-        let trails = self.trails(answering).await;
-        let trails: Vec<_> = trails.into_iter().filter_map(|(_, trail)| trail.ok()).flatten().collect();
+        let (mut trails, mut untold) = (vec![now.clone()], Vec::new());
+        for (region, trail) in self.trails(answering).await {
+            match trail {
+                Ok(trail) => trails.extend(trail),
+                Err(_) => untold.push(region.clone()),
+            }
+        }
         let third = gave_up(&trails).into_iter().filter(|(region, _)| self.is_third(region, now, leaving));
         let owed = third.map(|(from, until)| async move {
             let link = self.in_time(link(target, &from, &self.to)).await.ok().flatten();
@@ -52,7 +57,7 @@ impl Failover {
             let nothing = link.exact && link.rows == Some(0);
             (!nothing).then_some(Owed { from, until, link })
         });
-        join_all(owed).await.into_iter().flatten().collect()
+        (join_all(owed).await.into_iter().flatten().collect(), untold)
     }
 
     async fn trails<'a>(

@@ -170,7 +170,13 @@ async fn a_region_that_a_third_one_still_owes_something_is_no_target() {
         assert_eq!((from.as_str(), link.to.as_str(), link.exact), ("east", "north", exact), "{link:?}");
         assert!(rows.is_none_or(|rows| link.rows == Some(rows) && link.named.len() == 3), "{link:?}");
         assert!(link.why.is_some() == dark, "{link:?}");
+        assert_eq!(survey.untold, []);
     }
+    // One who answers and does not tell its trail is named: there may be more.
+    faults[2].set_rule(|request| (request.kind == RequestKind::Query).then(Fault::lost_request));
+    let survey = forced.survey(true).await.unwrap();
+    assert_eq!((survey.owed.len(), survey.untold), (1, vec![region(2)]));
+    faults[2].set_rule(|_| None);
 
     world.bring_back(EAST);
     world.planned(NORTH).await.unwrap();

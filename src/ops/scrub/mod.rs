@@ -75,7 +75,8 @@ struct Pair {
     failures: u32,
     /// It is not tried again before.
     rests_until: Option<Instant>,
-    differed: bool,
+    /// How many rows were told to differ.
+    told: u64,
 }
 
 impl Scrubber {
@@ -156,18 +157,20 @@ impl Scrubber {
     fn concluded(&self, verified: &Verified, pair: &mut Pair) {
         let Verified { from, to, seconds, .. } = verified;
         let (rows, different, waiting) = (verified.rows(), verified.different(), verified.waits());
-        (pair.failures, pair.rests_until) = (0, None);
+        let failed = std::mem::take(&mut pair.failures) > 0;
+        pair.rests_until = None;
         if different == 0 {
-            pair.differed = false;
+            pair.told = 0;
             return info!(event = Event::RegionsCompared.as_str(), source = %from, destination = %to, rows, waiting, seconds,
                 "two regions were compared: they are equal, but for what is on its way");
         }
         let example = verified.named.iter().find(|row| row.waits.is_none());
         let example =
             example.map(|row| format!("{}({:?},{:?})", row.table, row.partition, row.row)).unwrap_or_default();
-        if !std::mem::replace(&mut pair.differed, true) {
+        // Once for each number, and where it could not be said meanwhile.
+        if different > std::mem::replace(&mut pair.told, different) || failed {
             warn!(event = Event::RegionsDiffer.as_str(), source = %from, destination = %to, rows, different, waiting, example,
-                "two regions differ in {different} rows; `tablerelay verify --from {from} --to {to}` names them, with --repair it mends them");
+                "rows differ in two regions ({different}); `tablerelay verify --from {from} --to {to}` names them, with --repair it mends them");
         }
     }
 

@@ -61,9 +61,18 @@ impl Tombstones {
     /// The tombstones of many rows: an entry for every one that stands.
     pub async fn of_rows(&self, ids: &[&RowId]) -> Result<BTreeMap<RowId, Tomb>, StoreError> {
         let mut groups: BTreeMap<(AccountName, Shard), Vec<&RowId>> = BTreeMap::new();
-        for id in ids {
-            let account = self.store.holding(&id.table, &id.partition).account().clone();
-            groups.entry((account, Shard::of(&id.table, &id.partition))).or_default().push(id);
+        // The rows of a partition follow each other more often than not, and share its place.
+        let mut last: Option<(&RowId, (AccountName, Shard))> = None;
+        for id in ids.iter().copied() {
+            let place = match last.take() {
+                Some((of, place)) if of.partition == id.partition && of.table == id.table => place,
+                _ => (
+                    self.store.holding(&id.table, &id.partition).account().clone(),
+                    Shard::of(&id.table, &id.partition),
+                ),
+            };
+            groups.entry(place.clone()).or_default().push(id);
+            last = Some((id, place));
         }
         let mut looks: Vec<BoxFuture<'_, _>> = Vec::new();
         for (place, ids) in groups {
@@ -74,17 +83,16 @@ impl Tombstones {
 
     async fn of_shard(&self, place: (AccountName, Shard), ids: Vec<&RowId>) -> Result<Vec<(RowId, Tomb)>, StoreError> {
         let tables = self.store.holding(&ids[0].table, &ids[0].partition).as_ref();
-        let by_key: BTreeMap<RowKey, &RowId> = ids.iter().map(|id| (tombstone_key(id), *id)).collect();
         if ids.len() > FEW_ROWS && !self.holds_many(&place) {
             let query = Query { top: Some(self.scan), ..Query::prefix(place.1.partition(), tombstones_prefix()) };
             let page = tables.query(&SystemTable::Feed.name(), &query).await?;
             if page.continuation.is_none() {
-                return Ok(matching(page.rows, &by_key));
+                return Ok(matching(page.rows, &ids));
             }
             self.remember_many(place.clone());
         }
         let mut partitions: BTreeMap<(&TableName, &PartitionKey), Vec<&RowId>> = BTreeMap::new();
-        for id in ids {
+        for id in ids.iter().copied() {
             partitions.entry((&id.table, &id.partition)).or_default().push(id);
         }
         let shard = place.1;
@@ -93,7 +101,7 @@ impl Tombstones {
             looks.push(Box::pin(self.of_partition(tables, shard, of, ids)));
         }
         let rows = gather_all(looks).await?.into_iter().flatten().collect();
-        Ok(matching(rows, &by_key))
+        Ok(matching(rows, &ids))
     }
 
     async fn of_partition(
@@ -133,7 +141,12 @@ impl Tombstones {
     }
 }
 
-fn matching(rows: Vec<Row>, by_key: &BTreeMap<RowKey, &RowId>) -> Vec<(RowId, Tomb)> {
+/// Most batches meet no tombstone at all, and ask for no keys then.
+fn matching(rows: Vec<Row>, ids: &[&RowId]) -> Vec<(RowId, Tomb)> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let by_key: BTreeMap<RowKey, &RowId> = ids.iter().map(|id| (tombstone_key(id), *id)).collect();
     let known = rows.iter().filter_map(|row| Some(((*by_key.get(row.body.row())?).clone(), Tomb::of(row))));
     known.collect()
 }

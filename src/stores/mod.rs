@@ -22,6 +22,7 @@ mod metered;
 // Transactions as they stand on the wire, for whoever sends them and whoever serves them.
 pub(crate) mod multipart;
 mod operation;
+mod paced;
 mod query;
 mod queue;
 // A region's cache on Redis.
@@ -41,6 +42,7 @@ pub use cache::{Cache, CacheError};
 pub use error::{ErrorKind, Remedy, StoreError, TransactionError};
 pub use metered::{Metered, MeteredQueue};
 pub use operation::{Condition, Operation};
+pub use paced::{Paced, Pacer};
 pub use query::{Continuation, Page, Query, Scope};
 pub use queue::{CHANGES_QUEUE, Message, Queue};
 pub use region::{Account, RegionStore};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{Queue, Severable, Severed, Tables};
+use super::{Paced, Pacer, Queue, Severable, Severed, Tables};
 use crate::model::{AccountName, PartitionKey, Region, TableName};
+use crate::runtime::Runtime;
 
 /// One storage account of a region.
 #[derive(Debug, Clone)]
@@ -41,6 +42,18 @@ impl RegionStore {
             Account { tables: Severable::new(account.tables.clone(), severed.clone()), queue: None }
         };
         Self { region: self.region.clone(), accounts: self.accounts.iter().map(cut).collect() }
+    }
+
+    /// The same region for work that has time: each of its accounts is asked no more than `percent` of the rows a second that it
+    /// bears. Its queues are left out. With it come those who decide the rate, one an account.
+    #[must_use]
+    pub fn paced(&self, (percent, bears): (u8, u32), runtime: &Runtime) -> (Self, Vec<Arc<Pacer>>) {
+        let pacers: Vec<_> = self.accounts.iter().map(|_| Pacer::new(percent, bears, runtime.clone())).collect();
+        let paced = |(account, pacer): (&Account, &Arc<Pacer>)| -> Account {
+            Account { tables: Paced::new(account.tables.clone(), pacer.clone()), queue: None }
+        };
+        let accounts = self.accounts.iter().zip(&pacers).map(paced).collect();
+        (Self { region: self.region.clone(), accounts }, pacers)
     }
 
     /// The region.

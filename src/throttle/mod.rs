@@ -19,6 +19,7 @@
 mod budget;
 mod place;
 mod rate;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 use self::budget::Budget;
 use self::place::Place;
 use self::rate::Meter;
+pub use self::share::Share;
 use crate::model::{PartitionKey, TableName};
 
 /// Partitions in trouble that are remembered: the most recently used.

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::typed_duration;
 use crate::model::{ClosedList, Region, TableName, Version};
+use crate::ops::Backfill;
 use crate::stores::azure::DEVELOPMENT_ACCOUNT;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -94,6 +95,9 @@ pub(super) enum Command {
     /// deleted, and what the second region has newer is announced in the first one. It may run beside daemons, and again where
     /// it was cut off. Exit code 3 where rows differ and are not mended.
     Verify(VerifyCommand),
+    /// Copy the tables of a region that holds data already to another region, while both are in use
+    #[command(subcommand)]
+    Backfill(BackfillCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -319,6 +323,68 @@ pub(super) struct VerifyCommand {
     /// The form of the result
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BackfillCommand {
+    /// Say by samples how many rows there are, how many requests it takes and how long; writes nothing
+    Plan(BackfillPair),
+    /// Copy, and compare what was copied, until all of it is verified
+    ///
+    /// Each table is cut into ranges, which are worked on side by side; a row in RelayControl of the first region says of each how
+    /// far it is. Rows go the way of every change: nothing newer is written over, what is deleted meanwhile stays deleted, and a row
+    /// without a version goes with its implicit one. Run a daemon in both regions before, so that what applications change
+    /// meanwhile is brought. SIGTERM and `pause` end it well; killed at any moment, it is gone on with by `resume`.
+    Start(BackfillStart),
+    /// Ask the command that is at work on it to end, and wait until it has
+    Pause(BackfillPair),
+    /// Go on with what is not verified yet
+    Resume(BackfillWork),
+    /// Show how far it is
+    Status(BackfillPair),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackfillPair {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The region that is copied from
+    #[arg(long, value_name = "NAME", value_parser = Region::new)]
+    pub from: Region,
+    /// The region that is copied to
+    #[arg(long, value_name = "NAME", value_parser = Region::new)]
+    pub to: Region,
+    /// One table alone
+    #[arg(long, value_name = "NAME", value_parser = TableName::new)]
+    pub table: Option<TableName>,
+    /// How much of an account's rate it may take at the most, of a hundred
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub share: u8,
+    /// An account's rate, in rows a second: what Azure allows, unless the accounts were promised more
+    #[arg(long, value_name = "N", default_value_t = Backfill::ACCOUNT_ROWS,
+        value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub account_rows: u32,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackfillWork {
+    #[command(flatten)]
+    pub pair: BackfillPair,
+    /// Give rows without a version theirs where they are copied from, too
+    #[arg(long)]
+    pub stamp: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackfillStart {
+    #[command(flatten)]
+    pub work: BackfillWork,
+    /// Begin anew where one was begun and is not done
+    #[arg(long)]
+    pub again: bool,
 }
 
 /// How a report is printed.

@@ -1,6 +1,7 @@
 //! The commands. Each reads its arguments, asks the rooms that know, and prints; what went wrong says what to do next.
 
 mod arguments;
+mod backfill;
 mod cache;
 mod conflicts;
 mod demo;
@@ -72,6 +73,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             telling(log)?;
             on_runtime(verify::verify(&command))
         }
+        Command::Backfill(command) => telling(log).and_then(|()| on_runtime(backfill::backfill(&command))),
         Command::Inspect(command) => {
             quiet()?;
             on_runtime(inspect::inspect(&command))

@@ -32,6 +32,17 @@ impl Progress {
         Self { bar, next: Instant::now() + EVERY }
     }
 
+    /// As [`tell`](Self::tell), of about so many rows in all, of which so many are gone through.
+    pub fn tell_of(&mut self, message: String, (rows, all): (u64, u64), log: impl FnOnce()) {
+        if let Some(bar) = self.bar.as_ref().filter(|bar| bar.length() != Some(all)) {
+            bar.set_length(all);
+            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos} of about {len} rows, {elapsed}") {
+                bar.set_style(style);
+            }
+        }
+        self.tell(message, rows, log);
+    }
+
     /// Draws `message` and the rows so far, or logs a line where one is due.
     pub fn tell(&mut self, message: String, rows: u64, log: impl FnOnce()) {
         if let Some(bar) = &self.bar {

@@ -1,6 +1,7 @@
-//! What is done when somebody asks for it: whole tables at a time through what the line does, waiting for it, two regions
-//! compared, the role of a writer moved, and all of that rehearsed.
+//! What is done when somebody asks for it: whole tables at a time through what the line does, tables copied that hold data
+//! already, waiting for it, two regions compared, the role of a writer moved, and all of that rehearsed.
 
+mod backfill;
 mod drill;
 mod failover;
 mod links;
@@ -11,6 +12,10 @@ mod verify;
 mod wait;
 mod warm;
 
+pub use backfill::{
+    Backfill, BackfillError, BackfillProgress, BackfillState, Backfilled, BackfilledTable, Copied, Planned,
+    PlannedTable, TellBackfill,
+};
 pub use drill::{
     ComparedTable, Comparison, Difference, DoneStep, Drill, DrillError, DrillProgress, DrillReport, DrillStep,
     DrillVerdict, FailedOver, FailedStep, Held, TellDrill, UnsentRows,

@@ -116,6 +116,11 @@ impl Assembly {
         &self.setup
     }
 
+    /// Where rows are put aside.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+
     /// The links as far as this daemon's shards go, by consumer.
     pub fn parts(&self) -> Vec<LinkPart> {
         let part = |(consumer, to): (usize, &Arc<Destination>)| links::part(&self.board, consumer, to);

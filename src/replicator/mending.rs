@@ -4,6 +4,8 @@
 //! It is the line of one region without its feed. What is newer here is delivered there (R4, R5); what is newer there
 //! is announced here and taken over, so that every other region gets it too (R6). Where one version stands for two things,
 //! what its own region has is lifted above it, as by R10. A daemon of the region may run beside it, or another of its kind.
+//!
+//! Whole tables are copied by it too: what a page of rows says is brought as what a look found.
 
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ use crate::feed::AccountShard;
 use crate::model::{Region, RowId, Time, Version, WriterId};
 use crate::resolve::{Finding, from_the_future, keeper};
 use crate::stores::{ErrorKind, RegionStore, StoreError};
+use crate::telemetry::metrics::ApplyOutcome;
 
 /// A row that is to be made equal.
 #[derive(Debug, Clone)]
@@ -37,6 +40,19 @@ pub(crate) struct Uneven {
     pub id: RowId,
     /// The version that stands on both sides, for two things: it has to be lifted before anybody is the newer one.
     pub twice: Option<Version>,
+}
+
+/// What became of a row that was brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// The destination has it, or something newer that finds its own way.
+    Done(ApplyOutcome),
+    /// Others go on writing it, or what was read is too old (R9): it is to be looked at.
+    LookAgain,
+    /// It has to wait for another region, and why.
+    Later(String),
+    /// The destination failed, or this region's own journal or quarantine.
+    Failed(StoreError),
 }
 
 /// Makes rows of a region and of another one equal.
@@ -124,26 +140,64 @@ impl Mender {
         for (n, done) in gather(absent).await {
             failed[n] = done.err();
         }
-        let delivered = if parcels.is_empty() { Vec::new() } else { self.delivery.deliver(parcels).await };
-        for (parcel, outcome) in delivered {
+        for (parcel, brought) in self.deliver(parcels).await {
             let at = ids.iter().position(|id| **id == parcel.id);
-            if let (Some(at), Some(why)) = (at, self.why(&outcome)) {
+            if let (Some(at), Some(why)) = (at, why(brought)) {
                 failed[at] = Some(why);
             }
         }
         failed
     }
 
-    fn why(&self, outcome: &Outcome) -> Option<String> {
-        match outcome {
-            Outcome::Done(_) => None,
-            Outcome::LookAgain => Some("others go on writing it".to_owned()),
-            Outcome::LookLater => Some(format!(
-                "{} is no writer, and what it had not sent is not counted yet, or the writer's region does not answer: run its daemon",
-                self.here.region()
-            )),
-            Outcome::Failed(error) | Outcome::Refused(error) => Some(error.to_string()),
+    /// Looks at rows here: a finding for each, in the order asked.
+    pub(crate) async fn look(&self, ids: &[&RowId]) -> Result<Vec<Finding>, StoreError> {
+        look(&self.here, &self.tombstones, ids).await
+    }
+
+    /// Brings what a reading found here that began at `began`, distinct rows; says of each, in the order given, what became of it. A
+    /// version from the future lies in quarantine then (R7).
+    pub(crate) async fn bring(&self, found: Vec<(RowId, Finding)>, began: Instant) -> Vec<Brought> {
+        let mut brought: Vec<Option<Brought>> = vec![None; found.len()];
+        let (mut parcels, mut at) = (Vec::with_capacity(found.len()), Vec::with_capacity(found.len()));
+        for (n, (id, finding)) in found.into_iter().enumerate() {
+            match finding.version() {
+                Some(version) if self.is_from_the_future(&id, version) => {
+                    let put = self.assembly.quarantine().future_row(&id, version, None).await;
+                    brought[n] = Some(put.map_or_else(Brought::Failed, |()| Brought::Done(ApplyOutcome::Quarantined)));
+                }
+                Some(_) => {
+                    let announced = self.clock(&id);
+                    parcels.push(Parcel { id, look: 1, began, announced, base: None, finding });
+                    at.push(n);
+                }
+                // Never deleted by anybody who said so: there is nothing to bring.
+                None => brought[n] = Some(Brought::Done(ApplyOutcome::Equal)),
+            }
         }
+        for (n, (_, outcome)) in at.into_iter().zip(self.deliver(parcels).await) {
+            brought[n] = Some(outcome);
+        }
+        brought.into_iter().map(|brought| brought.unwrap_or(Brought::LookAgain)).collect()
+    }
+
+    async fn deliver(&self, parcels: Vec<Parcel>) -> Vec<(Parcel, Brought)> {
+        if parcels.is_empty() {
+            return Vec::new();
+        }
+        let later = || {
+            let here = self.here.region();
+            format!(
+                "{here} is no writer, and what it had not sent is not counted yet, or the writer's region does not answer: run its daemon"
+            )
+        };
+        let brought = |outcome| match outcome {
+            Outcome::Done(outcome) => Brought::Done(outcome),
+            Outcome::LookAgain => Brought::LookAgain,
+            Outcome::LookLater => Brought::Later(later()),
+            Outcome::Failed(error) | Outcome::Refused(error) => Brought::Failed(error),
+        };
+        let delivered = self.delivery.deliver(parcels).await;
+        delivered.into_iter().map(|(parcel, outcome)| (parcel, brought(outcome))).collect()
     }
 
     /// Nothing is here, not even a tombstone: what is there is right.
@@ -187,6 +241,15 @@ impl Mender {
     fn clock(&self, id: &RowId) -> Time {
         let clock = self.here.holding(&id.table, &id.partition).clock();
         clock.at(Instant::now()).unwrap_or_else(|| self.assembly.setup().runtime.now())
+    }
+}
+
+fn why(brought: Brought) -> Option<String> {
+    match brought {
+        Brought::Done(_) => None,
+        Brought::LookAgain => Some("others go on writing it".to_owned()),
+        Brought::Later(why) => Some(why),
+        Brought::Failed(error) => Some(error.to_string()),
     }
 }
 

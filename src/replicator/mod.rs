@@ -82,7 +82,7 @@ pub use self::backlog::hint_cache;
 pub use self::board::{CacheStatus, Delivered, ReadStatus, Snapshot, StatusBoard};
 pub use self::conflict::{Conflict, Side, UnreadableConflict};
 pub use self::links::read_links;
-pub(crate) use self::mending::{Mender, Uneven};
+pub(crate) use self::mending::{Brought, Mender, Uneven};
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
 pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, read_trail, replace_cut, replace_roles};
 pub use self::settings::{CacheSetup, Settings, Setup};

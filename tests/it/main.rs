@@ -8,6 +8,7 @@ mod azure_conformance;
 mod azure_queue;
 mod azure_tables;
 mod azure_wire;
+mod backfill;
 mod balancers;
 mod cache;
 mod command;

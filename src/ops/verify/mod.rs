@@ -8,6 +8,7 @@ mod error;
 mod judge;
 mod ledger;
 mod named;
+mod part;
 mod repair;
 mod report;
 mod rows;
@@ -25,22 +26,22 @@ use tokio_util::sync::CancellationToken;
 use self::judge::{Judge, Judged};
 use self::ledger::Entry;
 use self::repair::Fates;
-use self::rows::Key;
 use super::patient::patiently;
-use crate::model::{PartitionKey, Region, Row, RowId, RowKey, TableName, Time};
+use crate::model::{PartitionKey, Region, RowId, RowKey, TableName, Time};
 use crate::replicator::{self, Mender};
-use crate::resolve::{Content, Sight, Standing, difference, mend};
+use crate::resolve::mend;
 use crate::runtime::Runtime;
 use crate::stores::{RegionStore, StoreError};
 use crate::topology::{FileRoles, TableFilter};
 
 pub(super) use self::ledger::{counts, json, of_list};
+pub(super) use self::part::Suspect;
 
 pub use self::error::VerifyError;
 pub use self::ledger::Ledger;
 pub use self::repair::Repair;
 pub use self::report::{Differs, Fate, Has, Verified, VerifiedTable, Waits};
-pub(super) use self::rows::{Join, Span};
+pub(super) use self::rows::{Join, Key, Read, RegionRows, Span};
 
 /// Most suspects that wait to be judged.
 const MOST_SUSPECTS: usize = 5_000;
@@ -286,7 +287,7 @@ impl Pass<'_> {
             if let Some(at) = self.verified.tables.last_mut() {
                 at.rows += 1;
             }
-            if self.differ(&found) {
+            if self.verify.differ(&found) {
                 suspects.insert(RowId::new(table.clone(), key.0.clone(), key.1.clone()));
             }
             let late = rows % TELL_EVERY == 0 && began.elapsed() >= STRETCH_FOR;
@@ -306,21 +307,6 @@ impl Pass<'_> {
         if let Some(rate) = self.verify.rows_per_second {
             sleep_until(since + Duration::from_secs_f64(rows as f64 / f64::from(rate.get()))).await;
         }
-    }
-
-    fn differ(&self, found: &[Option<Row>]) -> bool {
-        let sight = |row: &Option<Row>, region: &Region| {
-            let version = row.as_ref().map(|row| row.version(region));
-            Sight { standing: Standing { row: version, tombstone: None }, content: None }
-        };
-        let [here, there] = found else { return false };
-        let (mut ours, mut theirs) = (sight(here, &self.verify.from), sight(there, &self.verify.to));
-        if let (Some(here), Some(there), true) = (here, there, self.verify.content)
-            && here.body.json() != there.body.json()
-        {
-            (ours.content, theirs.content) = (Some(Content::of(&here.body)), Some(Content::of(&there.body)));
-        }
-        difference(&ours, &theirs).is_some()
     }
 
     async fn mend(&self, judged: &[Judged]) -> Result<Fates, VerifyError> {

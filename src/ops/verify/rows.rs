@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use crate::model::{PartitionKey, Row, RowKey, TableName};
 use crate::ops::patient::{or_nothing, patiently};
@@ -18,9 +19,10 @@ use crate::stores::{Continuation, Query, RegionStore, Scope, StoreError, Tables}
 
 /// Most rows of a page: Azure's own limit.
 const PAGE: u16 = 1_000;
-/// Rows are read whole at most so many bytes at a time, as far as the last page tells how large they are; the first page is small.
-const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
+/// The first page of rows that are read whole is small: how large they are is not known yet.
 const FIRST_PAGE: u16 = 100;
+/// Bytes of a page where rows are compared whole.
+const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
 /// The least character that a key may hold.
 const LEAST: &str = " ";
 
@@ -34,6 +36,15 @@ pub(in crate::ops) enum Span {
     Table,
     /// Those behind this one.
     After(Key),
+    /// Those of some partitions.
+    Between {
+        /// The first partition; none is the first of all.
+        from: Option<PartitionKey>,
+        /// The partition to stop before; none is behind the last one.
+        until: Option<PartitionKey>,
+        /// Those behind this row alone, which is one of these.
+        after: Option<Key>,
+    },
     /// Those of a partition.
     Partition(PartitionKey),
     /// One row.
@@ -52,15 +63,23 @@ impl Span {
             Self::Table => [Scope::Table].into(),
             Self::Partition(key) => [partition(key, None, None)].into(),
             Self::Row((key, row)) => [partition(key, Some(row), Some(row))].into(),
-            Self::After((key, row)) => {
+            Self::Between { from, until, after: None } => match (from, until) {
+                (None, None) => [Scope::Table].into(),
+                _ => [Scope::Partitions { from: from.clone(), until: until.clone() }].into(),
+            },
+            Self::After((key, row)) | Self::Between { after: Some((key, row)), .. } => {
                 let behind = PartitionKey::new(format!("{key}{LEAST}"));
+                let until = match self {
+                    Self::Between { until, .. } => until.clone(),
+                    _ => None,
+                };
                 match behind.check() {
                     Ok(()) => {
-                        let others = Scope::Partitions { from: Some(behind), until: None };
+                        let others = Scope::Partitions { from: Some(behind), until };
                         [partition(key, Some(row), None), others].into()
                     }
                     // The longest key that there may be has none behind it that could be asked for.
-                    Err(_) => [Scope::Partitions { from: Some(key.clone()), until: None }].into(),
+                    Err(_) => [Scope::Partitions { from: Some(key.clone()), until }].into(),
                 }
             }
         }
@@ -69,9 +88,23 @@ impl Span {
     fn holds(&self, key: (&PartitionKey, &RowKey)) -> bool {
         match self {
             Self::After(last) => key > (&last.0, &last.1),
+            // Whatever order the server has, it is that row alone that is left out, and nothing that nobody has read.
+            Self::Between { after: Some(last), .. } => key != (&last.0, &last.1),
             _ => true,
         }
     }
+}
+
+/// How much is read of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ops) enum Read {
+    /// Their versions.
+    Versions,
+    /// Everything, so many bytes at a time at most, as far as the last page tells how large they are.
+    Whole {
+        /// Bytes of a page.
+        bytes: usize,
+    },
 }
 
 /// The rows of one account's table.
@@ -83,6 +116,8 @@ struct Cursor {
     scopes: VecDeque<Scope>,
     continuation: Option<Continuation>,
     top: u16,
+    /// When the reading of what is in memory began.
+    began: Instant,
 }
 
 /// The rows of a region's table, merged from all of its accounts.
@@ -91,23 +126,38 @@ pub(in crate::ops) struct RegionRows {
     store: RegionStore,
     table: TableName,
     span: Span,
-    whole: bool,
+    read: Read,
+    most: u16,
     cursors: Vec<Cursor>,
     misplaced: u64,
+    /// When the oldest reading began of what was taken.
+    oldest: Option<Instant>,
 }
 
 impl RegionRows {
-    /// `whole` says whether more than versions is read.
-    pub fn new(store: &RegionStore, table: &TableName, span: &Span, whole: bool) -> Self {
+    /// Those of `span`, in pages.
+    pub fn new(store: &RegionStore, table: &TableName, span: &Span, read: Read) -> Self {
         let cursor = |tables: &Arc<dyn Tables>| Cursor {
             tables: tables.clone(),
             rows: VecDeque::new(),
             scopes: span.scopes(),
             continuation: None,
-            top: if whole { FIRST_PAGE } else { PAGE },
+            top: if read == Read::Versions { PAGE } else { FIRST_PAGE },
+            began: Instant::now(),
         };
         let cursors = store.accounts().iter().map(|account| cursor(&account.tables)).collect();
-        Self { store: store.clone(), table: table.clone(), span: span.clone(), whole, cursors, misplaced: 0 }
+        let (store, table, span) = (store.clone(), table.clone(), span.clone());
+        Self { store, table, span, read, most: PAGE, cursors, misplaced: 0, oldest: None }
+    }
+
+    /// Pages have no more than so many rows from now on.
+    pub fn set_most(&mut self, most: u16) {
+        self.most = most.clamp(1, PAGE);
+    }
+
+    /// When the oldest reading began of what was taken since this was asked last.
+    pub fn began(&mut self) -> Option<Instant> {
+        self.oldest.take()
     }
 
     /// Rows that were met in an account that the routes do not lead to: nobody reads them.
@@ -115,15 +165,29 @@ impl RegionRows {
         self.misplaced
     }
 
-    fn is_dry(&self) -> bool {
+    /// Whether the next row takes a request.
+    pub fn is_dry(&self) -> bool {
         self.cursors.iter().any(|cursor| cursor.rows.is_empty() && !cursor.scopes.is_empty())
+    }
+
+    /// The next row.
+    ///
+    /// # Errors
+    /// Whatever a store goes on answering.
+    pub async fn next(&mut self) -> Result<Option<Row>, StoreError> {
+        if self.is_dry() {
+            self.fill().await?;
+        }
+        let Some((partition, row)) = self.first() else { return Ok(None) };
+        let key = (partition.clone(), row.clone());
+        Ok(self.take(&key))
     }
 
     /// Reads on where nothing is left in memory.
     async fn fill(&mut self) -> Result<(), StoreError> {
-        let Self { store, table, span, whole, cursors, misplaced } = self;
-        let (store, table, span, whole) = (&*store, &*table, &*span, *whole);
-        let filled = join_all(cursors.iter_mut().map(|cursor| cursor.fill(store, table, span, whole))).await;
+        let Self { store, table, span, read, most, cursors, misplaced, .. } = self;
+        let (store, table, span, read, most) = (&*store, &*table, &*span, *read, *most);
+        let filled = join_all(cursors.iter_mut().map(|cursor| cursor.fill(store, table, span, (read, most)))).await;
         for strangers in filled {
             *misplaced += strangers?;
         }
@@ -136,6 +200,7 @@ impl RegionRows {
 
     fn take(&mut self, key: &Key) -> Option<Row> {
         let at = self.cursors.iter_mut().find(|cursor| cursor.first() == Some((&key.0, &key.1)))?;
+        self.oldest = Some(self.oldest.map_or(at.began, |oldest| oldest.min(at.began)));
         at.rows.pop_front()
     }
 }
@@ -151,7 +216,7 @@ impl Cursor {
         store: &RegionStore,
         table: &TableName,
         span: &Span,
-        whole: bool,
+        (read, most): (Read, u16),
     ) -> Result<u64, StoreError> {
         let mut strangers = 0;
         while self.rows.is_empty()
@@ -159,18 +224,21 @@ impl Cursor {
         {
             let query = Query {
                 scope: scope.clone(),
-                top: Some(self.top),
-                select: (!whole).then(|| VERSION_ALONE.map(str::to_owned).into()),
+                top: Some(self.top.min(most)),
+                select: (read == Read::Versions).then(|| VERSION_ALONE.map(str::to_owned).into()),
                 continuation: self.continuation.take(),
             };
+            self.began = Instant::now();
             let page = or_nothing(patiently(|| self.tables.query(table, &query)).await)?;
             self.continuation = page.continuation;
             if self.continuation.is_none() {
                 self.scopes.pop_front();
             }
-            if whole && !page.rows.is_empty() {
+            if let Read::Whole { bytes: most } = read
+                && !page.rows.is_empty()
+            {
                 let bytes = page.rows.iter().map(|row| row.body.json().len()).sum::<usize>() / page.rows.len();
-                self.top = u16::try_from(PAGE_BYTES / bytes.max(1)).unwrap_or(PAGE).clamp(1, PAGE);
+                self.top = u16::try_from(most / bytes.max(1)).unwrap_or(PAGE).clamp(1, PAGE);
             }
             let in_span = |row: &Row| span.holds((row.body.partition(), row.body.row()));
             self.rows = page.rows.into_iter().filter(in_span).collect();
@@ -212,7 +280,8 @@ impl Join {
         span: &Span,
         whole: bool,
     ) -> Self {
-        Self(regions.into_iter().map(|store| RegionRows::new(store, table, span, whole)).collect())
+        let read = if whole { Read::Whole { bytes: PAGE_BYTES } } else { Read::Versions };
+        Self(regions.into_iter().map(|store| RegionRows::new(store, table, span, read)).collect())
     }
 
     /// The next key that stands anywhere, and the row of each region that has it.

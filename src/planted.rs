@@ -74,6 +74,11 @@ closed_list! {
         SilenceIsFresh = "silence-is-fresh", "a link whose source says nothing counts as it did when it was heard of last", "bounded staleness";
         SuspectsCount = "suspects-count", "rows that differ when pages are compared count, and are not looked at again", "verification";
         WaitsUnasked = "waits-unasked", "what a row that differs is known to wait for is not asked", "verification";
+        KeyBeforeRows = "key-before-rows", "a page counts as copied before it is there", "the copy";
+        ResumedAsCopied = "resumed-as-copied", "a range that was begun counts as copied when somebody goes on with it", "the copy";
+        CopiedBare = "copied-bare", "a row without a version is copied without one", "the copy";
+        RangeUnchecked = "range-unchecked", "a range counts as verified without being compared", "the copy";
+        MendedAnew = "mended-anew", "what differs gets a new version when it is mended", "repair";
         WrongLink = "wrong-link", "a wait ends by the link in the other direction", "waits";
         HintNotLookedBack = "hint-not-looked-back", "a hint ends without a look at what stands after its delivery", "hints";
         StaleEpochObeyed = "stale-epoch-obeyed", "changes are brought to a region whose roles have not been read for long", "the fence";
@@ -92,6 +97,11 @@ closed_list! {
 /// are about another daemon: with any of these broken there are none, so that it is the clause that is missed.
 pub fn leases_ignored() -> bool {
     planted(Bug::LowestFirst) || planted(Bug::EndedByOthers) || planted(Bug::ExactThoughShared)
+}
+
+/// Whether ranges that are copied are compared. That makes up for what the copy leaves out, so with a clause of that broken they are not.
+pub fn ranges_unchecked() -> bool {
+    planted(Bug::RangeUnchecked) || planted(Bug::KeyBeforeRows) || planted(Bug::ResumedAsCopied)
 }
 
 #[cfg(feature = "planted-bugs")]

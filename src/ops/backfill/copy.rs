@@ -16,6 +16,7 @@ use super::stamp::stamp;
 use super::work::Work;
 use crate::model::{Row, RowId, TableName};
 use crate::ops::verify::{Read, RegionRows, Span};
+use crate::planted::{Bug, planted};
 use crate::replicator::Brought;
 use crate::resolve::Finding;
 use crate::stores::StoreError;
@@ -90,6 +91,10 @@ impl Work {
                     continue;
                 }
             };
+            if planted(Bug::KeyBeforeRows) {
+                range.after = page.rows.last().map(|row| (row.body.partition().clone(), row.body.row().clone()));
+                self.save(range).await?;
+            }
             self.bring(range, page, &mut patience).await?;
             self.board(range);
             if saved.elapsed() >= SAVE_EVERY {
@@ -125,7 +130,8 @@ impl Work {
         };
         let finding = |row: &Row| {
             let version = row.version(self.from.region());
-            (id(&range.table, row), Finding::Row { body: row.body.stamped(&version), version })
+            let body = if planted(Bug::CopiedBare) { row.body.clone() } else { row.body.stamped(&version) };
+            (id(&range.table, row), Finding::Row { body, version })
         };
         let mut began = page.began;
         let mut open: Vec<(RowId, Finding)> = page.rows.iter().map(finding).collect();

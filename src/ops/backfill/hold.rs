@@ -4,7 +4,7 @@
 //! by [`renew`](Hold::renew) where nothing is. Every write is one transaction of the head, on its ETag, and a range: one whose hold was
 //! taken over writes nothing any more, however long it was stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -70,10 +70,57 @@ impl Hold {
         self.held.lock().await.iter().map(|(table, held)| (table.clone(), held.head.clone())).collect()
     }
 
-    /// All heads of the pair.
+    /// All heads of the pair. Where a start was cut off before all of its tables were noted, it has not begun.
     pub async fn heads(&self) -> Result<Vec<(Head, Etag)>, BackfillError> {
+        let mut heads = self.all_heads().await?;
+        let begun: BTreeSet<Time> = heads.iter().filter(|(head, _)| !head.noted).map(|(head, _)| head.began).collect();
+        heads.retain(|(head, _)| begun.contains(&head.began));
+        Ok(heads)
+    }
+
+    async fn all_heads(&self) -> Result<Vec<(Head, Etag)>, BackfillError> {
         let rows = self.read(&heads_of(&self.from, &self.to)).await?;
         Ok(rows.into_iter().filter_map(|row| Some((Head::decode(&row.body)?, row.etag))).collect())
+    }
+
+    /// Writes down which tables are begun together, before any of them is held: whoever goes on with it leaves none of them out.
+    pub async fn note(&self, heads: Vec<Head>) -> Result<Vec<(Head, Etag)>, BackfillError> {
+        let created = patiently(|| create_missing(&self.store)).await;
+        created.map_err(|error| self.failed(error))?;
+        let mut noted = Vec::new();
+        for some in heads.chunks(MAX_OPERATIONS) {
+            noted.extend(self.note_together(some).await?);
+        }
+        Ok(noted)
+    }
+
+    async fn note_together(&self, heads: &[Head]) -> Result<Vec<(Head, Etag)>, BackfillError> {
+        let (control, partition) = (SystemTable::Control.name(), PARTITION.into());
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let there = self.all_heads().await?;
+            let of = |head: &Head| there.iter().find(|(there, _)| there.key() == head.key());
+            // Where the answer to the first try was lost, they may stand there.
+            let stand = heads.iter().map(|head| of(head).filter(|(there, _)| there == head).cloned());
+            if let Some(noted) = stand.collect() {
+                return Ok(noted);
+            }
+            let write = |head: &Head| match of(head) {
+                Some((_, etag)) => Operation::Replace(head.encode(), Condition::Matches(etag.clone())),
+                None => Operation::Insert(head.encode()),
+            };
+            let operations: Vec<Operation> = heads.iter().map(write).collect();
+            let error = match self.store.home().transact(&control, &partition, &operations).await {
+                Ok(_) if tries < TRIES => continue,
+                Ok(_) => StoreError::new(ErrorKind::Precondition, "somebody else begins as well"),
+                Err(failure) => failure.error,
+            };
+            if tries == TRIES || !matches!(error.remedy(), Remedy::ReadBack | Remedy::SlowDown) {
+                return Err(self.failed(error));
+            }
+            sleep(error.retry_after.unwrap_or_default().max(PAUSE * tries)).await;
+        }
     }
 
     /// All ranges of a table, in order.
@@ -104,25 +151,14 @@ impl Hold {
         Ok(row.and_then(|row| Some((Head::decode(&row.body)?, row.etag))))
     }
 
-    /// Takes a table that nobody holds: with `head`, or as it was left. One who was killed holds it for a while yet: that is
-    /// waited for.
-    pub async fn take(&self, head: Head, there: Option<(Head, Etag)>) -> Result<(), BackfillError> {
-        let there = match there {
-            Some(there) => Some(self.until_free(there).await?),
-            None => None,
-        };
-        let head = Head { owner: Some((self.owner.clone(), self.now() + LEASE)), paused: false, ..head };
-        let write = match &there {
-            None => Operation::Insert(head.encode()),
-            Some((_, etag)) => Operation::Replace(head.encode(), Condition::Matches(etag.clone())),
-        };
-        let table = SystemTable::Control.name();
-        let mut written = self.store.home().write(&table, &write).await;
-        if matches!(&written, Err(error) if error.kind == ErrorKind::NoTable) {
-            // No daemon has run there yet.
-            create_missing(&self.store).await.map_err(|error| self.failed(error))?;
-            written = self.store.home().write(&table, &write).await;
-        }
+    /// Takes a table that nobody holds: with `head`, which differs from what is there at most in what this run asks for. One who was
+    /// killed holds it for a while yet: that is waited for.
+    pub async fn take(&self, head: Head, there: (Head, Etag)) -> Result<(), BackfillError> {
+        let (_, etag) = self.until_free(there).await?;
+        let owner = Some((self.owner.clone(), self.now() + LEASE));
+        let head = Head { owner, paused: false, noted: false, ..head };
+        let write = Operation::Replace(head.encode(), Condition::Matches(etag));
+        let written = self.store.home().write(&SystemTable::Control.name(), &write).await;
         let etag = match written {
             Ok(Some(etag)) => etag,
             Ok(None) => return Err(self.failed(StoreError::new(ErrorKind::Unexpected, "no ETag was answered"))),

@@ -87,10 +87,13 @@ pub(super) struct Head {
     pub done: bool,
     /// Who is at work on it, and until when nobody else may be, by the storage clock of `from`.
     pub owner: Option<(String, Time)>,
+    /// Whether nobody has held it yet: it was noted beside the other tables of its start, not all of which may be noted.
+    pub noted: bool,
     /// How many ranges it has; none while they are not all written.
     pub ranges: Option<u32>,
     /// Whether rows without a version are given theirs at the source.
     pub stamp: bool,
+    /// The same for all tables that were begun together.
     pub began: Time,
     pub ended: Option<Time>,
     /// Rows a second, lately.
@@ -171,6 +174,7 @@ impl Head {
             .string("To", self.to.as_str())
             .string("Paused", yes(self.paused))
             .string("Done", yes(self.done))
+            .string("Noted", yes(self.noted))
             .string("Stamp", yes(self.stamp))
             .string("Began", &self.began.to_string())
             .maybe("Ended", self.ended.map(|time| time.to_string()).as_deref())
@@ -193,6 +197,7 @@ impl Head {
             done: body.string("Done")? == "yes",
             owner: body.string("Owner").zip(time(body, "Until")?),
             ranges: body.string("Ranges").map_or(Some(None), |text| text.parse().ok().map(Some))?,
+            noted: body.string("Noted")? == "yes",
             stamp: body.string("Stamp")? == "yes",
             began: time(body, "Began")??,
             ended: time(body, "Ended")?,
@@ -269,6 +274,7 @@ mod tests {
             paused: true,
             done: false,
             owner: Some(("ada".to_owned(), Time::from_unix_seconds(30))),
+            noted: false,
             ranges: Some(7),
             stamp: true,
             began: Time::from_unix_seconds(10),

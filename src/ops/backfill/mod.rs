@@ -32,7 +32,7 @@ use self::sample::{Sampled, Sampler};
 use self::work::Work;
 use super::patient::patiently;
 use super::verify::{Repair, Verify};
-use crate::model::{Etag, Region, TableName};
+use crate::model::{Etag, Region, TableName, Time};
 use crate::replicator::{self, Mender, Setup, create_missing};
 use crate::resolve::Freshness;
 use crate::runtime::Runtime;
@@ -137,9 +137,9 @@ impl Backfill {
     ) -> Result<Backfilled, BackfillError> {
         let (pair, hold) = (self.pair()?, self.hold()?);
         let tables = self.tables_to_copy(&pair.from).await?;
-        let there = hold.heads().await?;
+        let begun = hold.heads().await?;
         for table in &tables {
-            let Some((head, _)) = there.iter().find(|(head, _)| head.table == *table) else { continue };
+            let Some((head, _)) = begun.iter().find(|(head, _)| head.table == *table) else { continue };
             match head.state(hold.now()) {
                 BackfillState::Done => {}
                 BackfillState::Running => {
@@ -153,9 +153,10 @@ impl Backfill {
                 _ => {}
             }
         }
-        for table in &tables {
-            let there = there.iter().find(|(head, _)| head.table == *table).cloned();
-            if let Err(error) = hold.take(self.first_head(table, &hold), there).await {
+        let began = hold.now();
+        let heads = tables.iter().map(|table| self.first_head(table, began)).collect();
+        for noted in hold.note(heads).await? {
+            if let Err(error) = hold.take(noted.0.clone(), noted).await {
                 return let_go(&hold, &[], Err(error)).await;
             }
         }
@@ -178,7 +179,7 @@ impl Backfill {
             if head.state(hold.now()) == BackfillState::Running {
                 tell(BackfillProgress::Waiting(&head.table));
             }
-            let taken = hold.take(Head { stamp: self.stamp || head.stamp, ..head.clone() }, Some((head, etag)));
+            let taken = hold.take(Head { stamp: self.stamp || head.stamp, ..head.clone() }, (head, etag));
             let taken = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(BackfillError::Stopped),
@@ -360,7 +361,7 @@ impl Backfill {
         })
     }
 
-    fn first_head(&self, table: &TableName, hold: &Hold) -> Head {
+    fn first_head(&self, table: &TableName, began: Time) -> Head {
         Head {
             table: table.clone(),
             from: self.from.clone(),
@@ -368,9 +369,10 @@ impl Backfill {
             paused: false,
             done: false,
             owner: None,
+            noted: true,
             ranges: None,
             stamp: self.stamp,
-            began: hold.now(),
+            began,
             ended: None,
             rate: 0,
         }

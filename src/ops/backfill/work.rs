@@ -22,6 +22,7 @@ use super::{TellBackfill, WORKERS};
 use crate::model::{Region, TableName};
 use crate::ops::failover::in_time;
 use crate::ops::verify::Verify;
+use crate::planted::{Bug, planted};
 use crate::replicator::{Mender, read_links};
 use crate::resolve::Freshness;
 use crate::runtime::Runtime;
@@ -92,6 +93,9 @@ impl Work {
         for range in ranges {
             board.ranges.insert((range.table.clone(), range.number), range.clone());
             match range.copy {
+                Copied::Copying if planted(Bug::ResumedAsCopied) => {
+                    queue.check.push_back(Range { copy: Copied::Copied, ..range })
+                }
                 Copied::Pending | Copied::Copying => queue.copy.push_back(range),
                 Copied::Copied => queue.check.push_back(range),
                 Copied::Verified => {}

@@ -5,6 +5,7 @@ use super::judge::{Judge, Judged};
 use super::report::Fate;
 use crate::model::{Region, Version};
 use crate::ops::patient::patiently;
+use crate::planted::{Bug, planted};
 use crate::replicator::{Mender, Setup, Uneven, create_missing};
 use crate::resolve::{Sight, difference, has_passed};
 use crate::stores::{RegionStore, StoreError};
@@ -113,7 +114,7 @@ impl Verify {
 /// The version that stands on both sides for two things.
 fn twice([here, there]: &[Sight; 2]) -> Option<Version> {
     let version = here.newest()?;
-    let same = there.newest() == Some(version) && difference(here, there).is_some();
+    let same = planted(Bug::MendedAnew) || there.newest() == Some(version) && difference(here, there).is_some();
     same.then(|| version.clone())
 }
 

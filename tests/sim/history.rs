@@ -11,6 +11,7 @@ use crate::crowd::Crowd;
 use crate::daemons::Fleet;
 use crate::flushes::Flushes;
 use crate::kinds::{Counts, Kind};
+use crate::movers::Movers;
 use crate::moves::Moves;
 use crate::oracle::{Broken, Watch, are_settled, end, late_writes, shards_are_shared};
 use crate::scrubs::what_is_meddled_with_is_repaired;
@@ -66,6 +67,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Ended {
 
 async fn live(seed: u64) -> Ended {
     let world = World::new(seed).await;
+    let mut movers = Movers::new(&world).await;
     let mut fleet = Fleet::default();
     for region in 0..world.places.len() {
         fleet.start(&world, region);
@@ -79,10 +81,11 @@ async fn live(seed: u64) -> Ended {
     let mut flushes = Flushes::new(&world);
     let mut watch = Watch::default();
     let mut moves = Moves::new(&world);
-    let mut broken = trouble(&world, &mut fleet, &mut crowd, &mut flushes, &mut moves, &mut watch).await.err();
+    let mut broken =
+        trouble(&world, &mut fleet, &mut crowd, &mut flushes, (&mut moves, &mut movers), &mut watch).await.err();
     let mut converged = Duration::ZERO;
     if broken.is_none() {
-        match peace(&world, &mut fleet, &mut crowd, &flushes, &mut moves, &mut watch).await {
+        match peace(&world, &mut fleet, &mut crowd, &flushes, (&mut moves, &mut movers), &mut watch).await {
             Ok(took) => converged = took,
             Err(why) => broken = Some(why),
         }
@@ -113,7 +116,7 @@ async fn trouble(
     fleet: &mut Fleet,
     crowd: &mut Crowd,
     flushes: &mut Flushes,
-    moves: &mut Moves,
+    (moves, movers): (&mut Moves, &mut Movers),
     watch: &mut Watch,
 ) -> Result<(), Broken> {
     for step in 0..world.shape.steps {
@@ -130,6 +133,7 @@ async fn trouble(
         tokio::time::sleep(world.dice.time(pause)).await;
         watch.step(world, fleet)?;
         moves.step(world, fleet, watch).await?;
+        movers.step(world);
     }
     Ok(())
 }
@@ -140,7 +144,7 @@ async fn peace(
     fleet: &mut Fleet,
     crowd: &mut Crowd,
     flushes: &Flushes,
-    moves: &mut Moves,
+    (moves, movers): (&mut Moves, &mut Movers),
     watch: &mut Watch,
 ) -> Result<Duration, Broken> {
     world.sky.clear();
@@ -154,6 +158,7 @@ async fn peace(
     let since = world.runtime.instant();
     without_a_cache(world, fleet, watch).await?;
     world.sky.clear_all();
+    movers.finish(world).await?;
     let mut quiet = 0;
     loop {
         watch.step(world, fleet)?;

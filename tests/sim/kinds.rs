@@ -60,6 +60,8 @@ kinds! {
     LeaseStuck = "lease that cannot be renewed";
     LeaseStolen = "lease removed by a stranger";
     DaemonClock = "daemon's clock stepped";
+    // Whoever moves in.
+    CopyKilled = "copy of a table killed and gone on with";
     // Writers.
     WriterSkew = "writer's clock wrong";
     WriterJump = "writer's clock stepped";
@@ -91,6 +93,11 @@ impl Kind {
     /// Whether it is a storm that must not be answered by more requests.
     pub fn is_throttling(self) -> bool {
         matches!(self, Self::AccountStorm | Self::AccountStormAfter)
+    }
+
+    /// Whether it befalls whoever copies tables.
+    pub fn is_of_movers(self) -> bool {
+        self == Self::CopyKilled
     }
 
     /// Whether it lasts until it alone is left.

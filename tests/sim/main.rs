@@ -13,6 +13,7 @@ mod dice;
 mod flushes;
 mod history;
 mod kinds;
+mod movers;
 mod moves;
 mod mutants;
 mod oracle;
@@ -60,11 +61,13 @@ fn main() -> ExitCode {
             std::process::exit(2);
         })
     });
-    let scrubs = number("SIM_SCRUBS").is_some();
+    let (scrubs, moves) = (number("SIM_SCRUBS").is_some(), number("SIM_MOVERS").is_some());
     let from = number("SIM_FROM").unwrap_or(0);
     let aimed = |most: u64| -> Vec<u64> {
-        let aimed =
-            |seed: &u64| focus.is_none_or(|focus| Focus::of(*seed) == focus) && (!scrubs || Focus::scrubs(*seed));
+        let aimed = |seed: &u64| {
+            let is_of_kind = (!scrubs || Focus::scrubs(*seed)) && (!moves || Focus::moves_in(*seed));
+            is_of_kind && focus.is_none_or(|focus| Focus::of(*seed) == focus)
+        };
         (from..).filter(aimed).take(most as usize).collect()
     };
     if let Ok(names) = std::env::var("SIM_HUNT") {
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
     if number("SIM_MUTANTS") != Some(0) && !mutants::replay() {
         return ExitCode::FAILURE;
     }
-    many(&aimed(number("SIM_SEEDS").unwrap_or(SEEDS)), focus.is_none() && !scrubs)
+    many(&aimed(number("SIM_SEEDS").unwrap_or(SEEDS)), focus.is_none() && !scrubs && !moves)
 }
 
 /// One seed, with a bug by name where `SIM_BUG` says so.

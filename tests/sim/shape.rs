@@ -84,6 +84,11 @@ impl Focus {
         Shape::of(seed, &Dice::seeded(seed)).scrubs.is_some()
     }
 
+    /// Whether somebody copies tables in a seed's history.
+    pub fn moves_in(seed: u64) -> bool {
+        Shape::of(seed, &Dice::seeded(seed)).moves_in
+    }
+
     /// Whether its histories are made of tales (`crowd/tales.rs`).
     pub fn is_told_in_tales(self) -> bool {
         use Focus::{Crossing, Flaps, Halves, Orphans, Refused, Shared, Twins};
@@ -144,6 +149,8 @@ pub struct Shape {
     pub limit: Option<Duration>,
     /// How often daemons compare the regions, where they do.
     pub scrubs: Option<Duration>,
+    /// Whether the first region held rows before anybody replicated them, which are copied to the others.
+    pub moves_in: bool,
 }
 
 impl Shape {
@@ -158,6 +165,7 @@ impl Shape {
             .or_failover(seed)
             .or_longer_tales(seed)
             .or_scrubbed(seed)
+            .or_moving_in(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -170,7 +178,8 @@ impl Shape {
         };
         // Each history has a few kinds of trouble, so that what only shows when nothing else disturbs is seen too.
         let most = dice.pick(&[0, 150, 350, 700]);
-        let usual = Kind::ALL.iter().copied().filter(|kind| !kind.is_throttling() && !kind.outlasts());
+        let usual =
+            Kind::ALL.iter().copied().filter(|kind| !kind.is_throttling() && !kind.outlasts() && !kind.is_of_movers());
         let kinds = usual.filter(|_| dice.chance(most)).collect();
         let calm = dice.chance(250);
         let wide = Self {
@@ -204,6 +213,7 @@ impl Shape {
             late_writes: LateWrites::Merge,
             limit: None,
             scrubs: None,
+            moves_in: false,
         };
         match dice.below(10) {
             0 => wide.duel(dice),
@@ -508,6 +518,17 @@ impl Shape {
             return self;
         }
         Self { scrubs: Some(Duration::from_secs(2 + dice.below(8) as u64)), ..self }
+    }
+
+    /// In one history in twelve the first region held rows before, which somebody copies. Nothing tells its cache of them, so it has none.
+    /// Not where roles move: what a region has that is no writer is late there; nor where something is counted.
+    fn or_moving_in(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x6d6f_7665_6469);
+        let counts = self.focus == Focus::Storm || self.limit.is_some() || self.scrubs.is_some();
+        if self.focus == Focus::Failover || self.focus.is_told_in_tales() || counts || !dice.chance(150) {
+            return self;
+        }
+        Self { moves_in: true, cached: false, cache_down: None, ..self }
     }
 
     /// How long trouble of a place lasts at most, which is `usual` but for outages.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tablerelay::model::PartitionKey;
 use tablerelay::stores::memory::{Fault, Request, RequestKind};
 use tablerelay::stores::{ErrorKind, StoreError};
 use tokio::time::Instant;
@@ -216,20 +217,27 @@ impl Sky {
     /// not known here, only when it last read that partition; that is late enough to be caught. What it brings was looked
     /// at in its own region; what it lifts, in the region whose version it stamps, from which it may have brought it as well.
     fn watch_age(&self, line: &Line, request: &Request<'_>, now: Instant) {
-        let (Some(table), Some(partition)) = (request.table, request.partition) else { return };
+        let Some(table) = request.table else { return };
         if line.who.contains("writer") || table.as_str().starts_with("Relay") {
             return;
         }
-        let key = |region| (line.who.clone(), region, format!("{table}/{partition}"));
+        let key = |region, partition: &str| (line.who.clone(), region, format!("{table}/{partition}"));
+        let Some(partition) = request.partition.map(PartitionKey::as_str) else {
+            // Whoever copies tables looks at whole ones, a page at a time.
+            if line.who.contains("mover") {
+                self.looks.lock().unwrap_or_else(PoisonError::into_inner).insert(key(line.to, ""), now);
+            }
+            return;
+        };
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bodies = request.operations.iter().filter_map(|operation| operation.body()).peekable();
         if bodies.peek().is_none() {
-            looks.insert(key(line.to), now);
+            looks.insert(key(line.to, partition), now);
         } else if line.from != line.to {
             let own = format!("@{}.", self.regions[line.to]);
             let lifts = bodies.all(|body| body.string("RelayVersion").is_some_and(|version| version.contains(&own)));
-            let brought = looks.get(&key(line.from));
-            let began = if lifts { brought.max(looks.get(&key(line.to))) } else { brought };
+            let brought = looks.get(&key(line.from, partition)).max(looks.get(&key(line.from, "")));
+            let began = if lifts { brought.max(looks.get(&key(line.to, partition))) } else { brought };
             let age = began.map(|began| now - *began);
             if age.is_none_or(|age| age > self.quarter * 2) {
                 let mut book = self.chronicle.book();

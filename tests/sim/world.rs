@@ -213,6 +213,20 @@ impl World {
         RowId::new(tables()[0].clone(), partition.as_str().into(), format!("tale{number:03}").as_str().into())
     }
 
+    /// Rows that were there before: so many in each partition that nobody else writes, and half of those that are written.
+    pub fn rows_of_old(&self, alone: usize) -> Vec<RowId> {
+        let mut rows = Vec::new();
+        for table in tables() {
+            for partition in (0..self.shape.partitions).map(|partition| format!("p{partition}")) {
+                let written = (0..self.shape.rows).filter(|_| self.dice.chance(500)).map(|n| format!("r{n}"));
+                let keys = written.chain((0..alone).map(|n| format!("old{n}")));
+                let id = |key: String| RowId::new(table.clone(), partition.as_str().into(), key.as_str().into());
+                rows.extend(keys.map(id));
+            }
+        }
+        rows
+    }
+
     /// One of the few rows of this world.
     pub fn some_row(&self) -> RowId {
         let table = tables()[usize::from(self.dice.chance(100))].clone();

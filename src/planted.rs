@@ -89,6 +89,12 @@ closed_list! {
         RoleReadOnce = "role-read-once", "the roles of a region are read at the start and never again", "roles";
         EarlyServing = "early-serving", "a region that comes back lets applications write before it has asked the others", "roles";
         SurvivorsUnequal = "survivors-unequal", "what some regions got of a lost one and others did not stays so", "survivors";
+        CollectedByAge = "collected-by-age", "a tombstone goes once it is old enough, whatever else", "R8";
+        CollectedUnverified = "collected-unverified", "a tombstone goes although no pass over the regions began after it", "R8";
+        CollectedOneWay = "collected-one-way", "a tombstone goes although a link into its region has not passed it", "R8";
+        CollectedBlindly = "collected-blindly", "a tombstone goes although it was raised since it was read", "R8";
+        CollectedUnlooked = "collected-unlooked", "a tombstone goes although its row still stands somewhere, or waits by a name", "R8";
+        CollectedWhileOut = "collected-while-out", "a tombstone goes although a region that was taken out still counts", "R8";
         ResidualLost = "residual-lost", "what a region had not sent when it lost its role counts as superseded", "late writes";
     }
 }

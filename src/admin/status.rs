@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Admin;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
-use crate::ops::LastPass;
+use crate::ops::{Collection, LastPass};
 use crate::replicator::{CacheStatus, ReadStatus, RolesStatus};
 use crate::settle::LinkStatus;
 use crate::stores::ThrottledAccount;
@@ -49,6 +49,10 @@ pub struct Status {
     pub throttled: Vec<ThrottledAccount>,
     /// The last complete pass of the scrubber over each pair of regions that is this one's part.
     pub verified: Vec<LastPass>,
+    /// What the last sweep over the region's tombstones has found, and what holds them; null before the first.
+    pub tombstones: Option<Collection>,
+    /// Regions that were taken out, have come back, and have to be empty before anything passes between them and this one.
+    pub barred: Vec<Region>,
 }
 
 /// Shards by account, two hex digits each.
@@ -82,6 +86,8 @@ impl Status {
             feed_records: snapshot.feed_records,
             throttled: snapshot.throttled,
             verified: admin.passes.all(),
+            tombstones: admin.collected.last(),
+            barred: admin.seen.roles.barred_of_all(),
         }
     }
 }

@@ -46,6 +46,7 @@ impl Endpoint {
             seen: Seen { snapshot: Arc::new(move || shown.lock().unwrap().clone()), roles: roles.clone() },
             probes: probes.clone(),
             passes: Arc::default(),
+            collected: Arc::default(),
             health,
             waits: Waits::new(Region::new("west").unwrap(), regions(), TableFilter::Every, runtime, stop.clone()),
             recorder: Recorder::detached(),
@@ -289,6 +290,8 @@ async fn status_is_versioned_json() {
             "schema": 1, "region": "west", "role": "writer", "roles": null, "version": env!("CARGO_PKG_VERSION"), "ready": true,
             "started": "2020-09-13T12:26:40.0000000Z", "feed_records": { "west1": 7 },
             "verified": [],
+            "tombstones": null,
+            "barred": [],
             "throttled": [{
                 "region": "north", "account": "north1", "since": "2020-09-13T12:29:10.0000000Z", "shut": false,
                 "rows_per_second": 700, "partitions": 5, "throttled": 12, "held_back": 34

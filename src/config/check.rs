@@ -8,7 +8,7 @@ use super::region;
 use super::section::Section;
 use super::settings::{
     AdminSettings, FailoverSettings, HealthSettings, HttpSettings, LogSettings, ReplicationSettings, ScrubberSettings,
-    Settings,
+    Settings, TombstoneSettings,
 };
 use super::tables::tables;
 use crate::model::Region;
@@ -28,6 +28,7 @@ pub(super) fn settings(root: Section<'_>, variable: &region::Variable<'_>) -> Se
         replication,
         failover: failover(root.table("failover"), &replication),
         scrubber: scrubber(root.table("scrubber")),
+        tombstones: tombstones(root.table("tombstones"), &replication),
         http: http(root.table("http"), &replication),
         tables,
         consistency,
@@ -134,6 +135,24 @@ fn scrubber(section: Section<'_>) -> ScrubberSettings {
     };
     section.finish();
     scrubber
+}
+
+fn tombstones(section: Section<'_>, replication: &ReplicationSettings) -> TombstoneSettings {
+    let default = TombstoneSettings::default();
+    let least = replication.settle_window + replication.max_clock_skew;
+    let tombstones = TombstoneSettings {
+        collect: section.or("collect", default.collect),
+        minimum_age: section.within("minimum_age", default.minimum_age, ms(1_000)..=HOUR * 24 * 3_650),
+        every: section.within("every", default.every, ms(1_000)..=HOUR * 24 * 365),
+        rows_per_second: section.within("rows_per_second", default.rows_per_second, 1..=100_000),
+    };
+    if tombstones.minimum_age < least {
+        let least = super::duration::render(least);
+        section
+            .problem("minimum_age", format!("should be at least settle_window and max_clock_skew together, {least}"));
+    }
+    section.finish();
+    tombstones
 }
 
 fn http(section: Section<'_>, replication: &ReplicationSettings) -> HttpSettings {

@@ -33,7 +33,7 @@ pub use secret::Secret;
 use section::{Findings, Section};
 pub use settings::{
     Access, AccountSettings, AdminSettings, CacheSettings, CredentialChoice, FailoverSettings, HealthSettings,
-    HttpSettings, LogSettings, RegionSettings, ReplicationSettings, ScrubberSettings, Settings,
+    HttpSettings, LogSettings, RegionSettings, ReplicationSettings, ScrubberSettings, Settings, TombstoneSettings,
 };
 
 /// Reads and checks a configuration file.

@@ -35,6 +35,8 @@ pub struct Settings {
     pub failover: FailoverSettings,
     /// `[scrubber]`
     pub scrubber: ScrubberSettings,
+    /// `[tombstones]`
+    pub tombstones: TombstoneSettings,
     /// `[http]`
     pub http: HttpSettings,
     /// `[table.NAME]`: which tables are replicated.
@@ -136,6 +138,28 @@ pub struct ScrubberSettings {
 impl Default for ScrubberSettings {
     fn default() -> Self {
         Self { every: Duration::from_secs(24 * 3_600), rows_per_second: 1_000 }
+    }
+}
+
+/// `[tombstones]`: when what a delete left behind is deleted in its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TombstoneSettings {
+    /// Whether it ever is.
+    pub collect: bool,
+    /// How old a tombstone is at least that goes.
+    #[serde(serialize_with = "duration::serialize")]
+    pub minimum_age: Duration,
+    /// From the beginning of a sweep over a region's tombstones to that of the next.
+    #[serde(serialize_with = "duration::serialize")]
+    pub every: Duration,
+    /// How many tombstones of a region are gone through in a second at most.
+    pub rows_per_second: u32,
+}
+
+impl Default for TombstoneSettings {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3_600);
+        Self { collect: true, minimum_age: day * 7, every: day / 4, rows_per_second: 500 }
     }
 }
 

@@ -82,6 +82,12 @@ fn a_small_file_has_every_default() {
     every = "1d"
     rows_per_second = 1000
 
+    [tombstones]
+    collect = true
+    minimum_age = "7d"
+    every = "6h"
+    rows_per_second = 500
+
     [http]
     connect_timeout = "5s"
     read_timeout = "15s"

@@ -14,11 +14,12 @@ use super::line::start_line;
 use super::tasks::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks};
 use crate::admin::{self, Admin, Probes, Seen, Waits};
 use crate::batch::Limits;
-use crate::config::{FailoverSettings, ReplicationSettings, ScrubberSettings, Settings};
+use crate::config::{FailoverSettings, ReplicationSettings, ScrubberSettings, Settings, TombstoneSettings};
 use crate::model::{ClosedList, Region};
-use crate::ops::{Ledger, Passes, Scrubber, Verify};
+use crate::ops::{Collected, Collector, Ledger, Passes, Scrubber, Verify};
 use crate::replicator::{self, Setup};
 use crate::runtime::Runtime;
+use crate::settle::CollectRules;
 use crate::telemetry::{Event, Recorder};
 use crate::topology::ReadRules;
 
@@ -78,10 +79,13 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
     let stores: Vec<_> = std::iter::once(&setup.local).chain(&setup.destinations).cloned().collect();
     let waits = Waits::new(region.clone(), stores, setup.tables.clone(), runtime.clone(), stop.clone());
     let (passes, scrubber) = scrubber(settings, &setup, region);
+    let collector = collector(settings, &setup, region);
+    let collected = collector.collected.clone();
     let board = start_line(&mut tasks, setup, &runtime);
     if let Some(scrubber) = scrubber {
         tasks.spawn(TaskKind::Scrubber, scrubber.run(board.clone(), stop.clone()));
     }
+    tasks.spawn(TaskKind::Collector, collector.run(board.clone(), stop.clone()));
     let (probes, here) = (Arc::<Probes>::default(), health.is_none());
     let roles = board.roles().clone();
     let seen = Seen { snapshot: Arc::new(move || board.snapshot()), roles };
@@ -92,6 +96,7 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
         seen: seen.clone(),
         probes: probes.clone(),
         passes,
+        collected,
         health: here,
         waits,
         recorder,
@@ -160,6 +165,23 @@ fn scrubber(settings: &Settings, setup: &Setup, region: &Region) -> (Arc<Passes>
         passes: passes.clone(),
     });
     (passes, scrubber)
+}
+
+/// What collects the region's tombstones, and remembers which regions were taken out. It shares the adapters of the line, too.
+fn collector(settings: &Settings, setup: &Setup, region: &Region) -> Collector {
+    let TombstoneSettings { collect, minimum_age, every, rows_per_second } = settings.tombstones;
+    let ReplicationSettings { settle_window, max_clock_skew, .. } = settings.replication;
+    Collector {
+        regions: std::iter::once(&setup.local).chain(&setup.destinations).cloned().collect(),
+        region: region.clone(),
+        tables: setup.tables.clone(),
+        collects: collect,
+        every,
+        rows_per_second: NonZeroU32::new(rows_per_second),
+        rules: CollectRules { settle_window, max_clock_skew, minimum_age },
+        collected: Arc::<Collected>::default(),
+        runtime: setup.runtime.clone(),
+    }
 }
 
 /// What readers are let in or refused by, where a table has a limit on staleness.

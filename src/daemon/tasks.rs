@@ -22,6 +22,7 @@ closed_list! {
         Replicator = "replicator", "the line: tails the feed, delivers, settles", "read the error in the line";
         Warmer = "warmer", "fills the region's cache once it was emptied", "none; what it fails with is a line of its own";
         Scrubber = "scrubber", "compares the regions, slowly", "none; what it fails with is a line of its own";
+        Collector = "collector", "deletes tombstones that nothing needs any more", "none; what it fails with is a line of its own";
         Probes = "probes", "prepares what probes are answered", "none";
         Health = "health", "answers the probes of load balancers on a listener of their own", "check that the address `health.listen` is free";
         Admin = "admin", "answers probes, metrics and status over HTTP", "check that the address `admin.listen` is free";
@@ -41,9 +42,13 @@ impl TaskKind {
     /// What its death means.
     pub fn death(self) -> Death {
         match self {
-            Self::Replicator | Self::Warmer | Self::Scrubber | Self::Probes | Self::Health | Self::Admin => {
-                Death::EndsDaemon
-            }
+            Self::Replicator
+            | Self::Warmer
+            | Self::Scrubber
+            | Self::Collector
+            | Self::Probes
+            | Self::Health
+            | Self::Admin => Death::EndsDaemon,
             Self::Signals | Self::Tables => Death::MayFinish,
         }
     }

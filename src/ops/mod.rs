@@ -2,6 +2,7 @@
 //! already, waiting for it, two regions compared, the role of a writer moved, and all of that rehearsed.
 
 mod backfill;
+mod collect;
 mod drill;
 mod failover;
 mod links;
@@ -16,14 +17,15 @@ pub use backfill::{
     Backfill, BackfillError, BackfillProgress, BackfillState, Backfilled, BackfilledTable, Copied, Planned,
     PlannedTable, TellBackfill,
 };
+pub use collect::{Collected, Collection, Collector, Kept, read_collection};
 pub use drill::{
     ComparedTable, Comparison, Difference, DoneStep, Drill, DrillError, DrillProgress, DrillReport, DrillStep,
     DrillVerdict, FailedOver, FailedStep, Held, TellDrill, UnsentRows,
 };
 pub use failover::{Done, Failover, FailoverError, LinkRisk, Owed, Progress, Risk, RiskRow, Survey, Tell};
-pub use scrub::{LastPass, Passes, Scrubber};
+pub use scrub::{Passes, Scrubber};
 pub use verify::{
-    Differs, Fate, Has, Ledger, Repair, TellVerified, Verified, VerifiedTable, Verify, VerifyError, Waits,
+    Differs, Fate, Has, LastPass, Ledger, Repair, TellVerified, Verified, VerifiedTable, Verify, VerifyError, Waits,
 };
 pub use wait::{Reached, Wait, Waited};
 pub use warm::{WarmError, Warmed, WarmedTable, Warming};

@@ -21,6 +21,7 @@ use super::duty::Duty;
 use super::gather::gather;
 use super::item::Outcome;
 use super::look::look;
+use super::marks::read_marks;
 use super::residual::Residual;
 use super::roles::in_time;
 use super::single::{Single, Unsettled};
@@ -92,13 +93,19 @@ impl Mender {
     /// Reads the roles of all regions: nothing is brought to a region whose roles were not read of late.
     ///
     /// # Errors
-    /// Where one of the two regions cannot be asked, or is cut off by a drill.
+    /// Where one of the two regions cannot be asked, is cut off by a drill, or has to come back empty.
     pub(crate) async fn hear(&self) -> Result<(), (Region, StoreError)> {
         let within = super::late::PATIENCE * 2;
         let asked = self.regions.iter().map(|store| async move {
             let began = Instant::now();
             let late = |_| StoreError::new(ErrorKind::Unreachable, format!("no answer within {within:?}"));
-            (store, began, timeout(within, read_roles(store)).await.map_err(late).and_then(|read| read))
+            let read = async {
+                if self.assembly.setup().settings.minds_marks {
+                    self.roles.remember(store.region(), read_marks(store).await?.0);
+                }
+                read_roles(store).await
+            };
+            (store, began, timeout(within, read).await.map_err(late).and_then(|read| read))
         });
         let runtime = &self.assembly.setup().runtime;
         for (store, began, read) in join_all(asked).await {
@@ -109,6 +116,11 @@ impl Mender {
                 // Whoever decides by what a third region says asks it then.
                 Err(_) => {}
             }
+        }
+        let to = self.delivery.to.region();
+        if let Some(region) = self.roles.barred(to) {
+            let text = "it was taken out and tombstones were collected without it: it has to come back empty";
+            return Err((region, StoreError::new(ErrorKind::Unreachable, text)));
         }
         self.residual.open_where_counted().await.map_err(|error| (self.here.region().clone(), error))
     }

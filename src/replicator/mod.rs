@@ -35,6 +35,7 @@ mod drain;
 mod duty;
 mod flag;
 mod gather;
+mod graves;
 mod health;
 mod item;
 mod journal;
@@ -43,6 +44,7 @@ mod late;
 mod leases;
 mod links;
 mod look;
+mod marks;
 mod mending;
 mod poll;
 mod quarantine;
@@ -81,7 +83,9 @@ use self::tasks::Tasks;
 pub use self::backlog::hint_cache;
 pub use self::board::{CacheStatus, Delivered, ReadStatus, Snapshot, StatusBoard};
 pub use self::conflict::{Conflict, Side, UnreadableConflict};
+pub(crate) use self::graves::{Grave, GravePage, Graves};
 pub use self::links::read_links;
+pub(crate) use self::marks::{read_marks, replace_marks};
 pub(crate) use self::mending::{Brought, Mender, Uneven};
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
 pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, read_trail, replace_cut, replace_roles};
@@ -98,6 +102,8 @@ use crate::stores::{RegionStore, Severed, StoreError};
 #[derive(Debug)]
 pub struct Replicator {
     setup: Setup,
+    /// The other regions for whoever asks for their roles.
+    heard: Vec<RegionStore>,
     board: Arc<StatusBoard>,
     duty: Arc<Duty>,
     shards: Vec<AccountShard>,
@@ -123,6 +129,18 @@ pub async fn create_missing(region: &RegionStore) -> Result<(), StoreError> {
 /// What cuts this daemon off from a region while a drill does: every part of the line asks other regions by what it is given
 /// here, so that it finds them as it would if they were down.
 fn severed(roles: &Arc<Roles>, to: &Region, runtime: &Runtime) -> Severed {
+    let (cut, roles, to) = (cut_off(roles, to, runtime), roles.clone(), to.clone());
+    Arc::new(move || {
+        let barred = || {
+            let region = roles.barred(&to)?;
+            Some(format!("{region} was taken out and tombstones were collected without it: it has to come back empty"))
+        };
+        cut().or_else(barred)
+    })
+}
+
+/// The same for whoever asks what stands between the two: a drill alone.
+fn cut_off(roles: &Arc<Roles>, to: &Region, runtime: &Runtime) -> Severed {
     let (roles, to, runtime) = (roles.clone(), to.clone(), runtime.clone());
     Arc::new(move || {
         let cut = roles.severed_from(&to, runtime.instant())?;
@@ -137,11 +155,13 @@ impl Replicator {
         let duty = Arc::<Duty>::default();
         let stale = setup.settings.settle_window / 2;
         let roles = Arc::new(Roles::new(setup.local.region().clone(), setup.roles.clone(), stale));
+        let heard = |to: &RegionStore| to.severable(&cut_off(&roles, to.region(), &setup.runtime));
+        let heard = setup.destinations.iter().map(heard).collect();
         for to in &mut setup.destinations {
             *to = to.severable(&severed(&roles, to.region(), &setup.runtime));
         }
         let board = Arc::new(StatusBoard::new(shards.clone(), duty.clone(), roles));
-        Self { setup, board, duty, shards, roll: Arc::default() }
+        Self { setup, heard, board, duty, shards, roll: Arc::default() }
     }
 
     /// What the line tells of itself, now and while it runs.
@@ -163,9 +183,10 @@ impl Replicator {
         let keeper = Keeper {
             roles: self.board.roles().clone(),
             local: self.setup.local.clone(),
-            others: self.setup.destinations.clone(),
+            others: self.heard,
             duty: self.duty.clone(),
             poll: self.setup.settings.roles_poll,
+            minds_marks: self.setup.settings.minds_marks,
             runtime: self.setup.runtime.clone(),
         };
         let spawner = tasks.spawner();

@@ -41,6 +41,9 @@ pub struct Settings {
     pub lease: Duration,
     /// How often the roles of every region are read.
     pub roles_poll: Duration,
+    /// Whether it is read again and again which regions were taken out, and have to come back empty. There are none where nothing
+    /// is ever collected.
+    pub minds_marks: bool,
     /// What becomes of what is written in a region that is no writer.
     pub late_writes: LateWrites,
     /// How often link state is published.
@@ -84,6 +87,7 @@ impl Default for Settings {
             tombstone_scan: 1_000,
             lease: Duration::from_secs(8),
             roles_poll: Duration::from_secs(1),
+            minds_marks: true,
             late_writes: LateWrites::Merge,
             publish_every: Duration::from_secs(5),
             sweep_every: Duration::from_secs(30),

@@ -122,6 +122,27 @@ closed_list! {
         RegionsNotCompared = "regions-not-compared",
             "the scrubber cannot read what it has to compare; it tries again, and goes on where it was",
             "none where a region is down; else see the error of the line";
+        TombstonesCollected = "tombstones-collected",
+            "tombstones that nothing can need any more were deleted",
+            "none";
+        TombstonesHeld = "tombstones-held",
+            "tombstones are older than `tombstones.minimum_age` and stay all the same; the fields say what holds them",
+            "what the word in `held_by` asks for: see operations, Tombstones";
+        TombstonesNotCollected = "tombstones-not-collected",
+            "a sweep over the region's tombstones could not go on; it tries again",
+            "none where a region is down; else see the error of the line";
+        RegionTakenOut = "region-taken-out",
+            "a region that was replicated is no longer in the configuration; what it has not brought is not known",
+            "run `tablerelay verify --repair` for every pair of the regions that are left";
+        RegionGone = "region-gone",
+            "a region that was taken out counts no more: every pair of the others was repaired since",
+            "none; should it come back, empty its tables first";
+        RegionNotEmpty = "region-not-empty",
+            "this region was taken out, tombstones were collected without it, and it has come back with rows or tombstones",
+            "empty its replicated tables and RelayFeed, then run `tablerelay backfill` to it";
+        RegionSeenEmpty = "region-seen-empty",
+            "this region was taken out, has come back empty, and takes part again",
+            "run `tablerelay backfill` to it";
         Conflict = "conflict",
             "two regions changed a row, and neither knew of the other's change; the higher version stands everywhere",
             "run `tablerelay conflicts show` on its id: both rows are in it; write what was lost once more where it matters";

@@ -52,6 +52,14 @@ pub const ROLE_EPOCH: &str = "tablerelay_role_epoch";
 pub const VERIFIED_TIMESTAMP_SECONDS: &str = "tablerelay_verified_timestamp_seconds";
 /// Rows that that pass found to differ.
 pub const VERIFY_DIFFERENCES: &str = "tablerelay_verify_differences";
+/// Tombstones of an account that stood after the last sweep of the collector.
+pub const TOMBSTONES: &str = "tablerelay_tombstones";
+/// Tombstones of an account that the collector has deleted.
+pub const TOMBSTONES_COLLECTED_TOTAL: &str = "tablerelay_tombstones_collected_total";
+/// Tombstones of a region that are older than the minimum age and stay, since something else holds them back.
+pub const TOMBSTONES_OVERDUE: &str = "tablerelay_tombstones_overdue";
+/// Up to when tombstones of a region may go, in seconds since 1970; 0 while none may.
+pub const TOMBSTONE_WATERMARK_TIMESTAMP_SECONDS: &str = "tablerelay_tombstone_watermark_timestamp_seconds";
 /// Rows that were written in a region while it was no writer, by what became of them: a [`LateOutcome`].
 pub const LATE_WRITES_TOTAL: &str = "tablerelay_late_writes_total";
 
@@ -282,6 +290,23 @@ pub fn verified(source: &Region, destination: &Region, began: Time, different: u
     gauge!(VERIFY_DIFFERENCES, &labels).set(different as f64);
 }
 
+/// What stood of an account's tombstones after a sweep.
+pub fn tombstones(account: &AccountName, standing: u64) {
+    gauge!(TOMBSTONES, "account" => account.as_str().to_owned()).set(standing as f64);
+}
+
+/// Tombstones of an account were deleted.
+pub fn tombstones_collected(account: &AccountName, rows: u64) {
+    counter!(TOMBSTONES_COLLECTED_TOTAL, "account" => account.as_str().to_owned()).increment(rows);
+}
+
+/// Up to when tombstones of a region may go, and how many stay for want of that.
+pub fn tombstone_watermark(region: &Region, before: Option<Time>, overdue: u64) {
+    let seconds = before.map_or(0.0, Time::unix_seconds);
+    gauge!(TOMBSTONE_WATERMARK_TIMESTAMP_SECONDS, "region" => text(region)).set(seconds);
+    gauge!(TOMBSTONES_OVERDUE, "region" => text(region)).set(overdue as f64);
+}
+
 /// Gives the recorder the help text of every metric.
 pub fn describe() {
     describe_gauge!(LAG_SECONDS, "Age of the oldest change that was seen and is not in the destination, in seconds.");
@@ -312,6 +337,19 @@ pub fn describe() {
         "When the scrubber's last complete pass over a pair of regions began, in seconds since 1970."
     );
     describe_gauge!(VERIFY_DIFFERENCES, "Rows that the scrubber's last complete pass over a pair found to differ.");
+    describe_gauge!(TOMBSTONES, "Tombstones of an account that stood after the last sweep of the collector.");
+    describe_counter!(
+        TOMBSTONES_COLLECTED_TOTAL,
+        "Tombstones of an account that were deleted, since nothing needs them."
+    );
+    describe_gauge!(
+        TOMBSTONES_OVERDUE,
+        "Tombstones older than the minimum age that stay, since something else holds them back."
+    );
+    describe_gauge!(
+        TOMBSTONE_WATERMARK_TIMESTAMP_SECONDS,
+        "Up to when tombstones of a region may go, in seconds since 1970; 0 while none may."
+    );
     describe_gauge!(FEED_RECORDS, "Records in an account's feed that are not settled yet.");
 }
 
@@ -349,6 +387,9 @@ mod tests {
         region_role(&west, Role::Standby);
         role_epoch(&west, 2);
         verified(&north, &west, Time::from_unix_seconds(1_000), 3);
+        tombstones(&account, 8);
+        tombstones_collected(&account, 9);
+        tombstone_watermark(&west, Some(Time::from_unix_seconds(900)), 2);
     }
 
     #[test]
@@ -385,6 +426,10 @@ mod tests {
         tablerelay_staleness_seconds{region="north"} 2.5
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="ok"} 1
         tablerelay_store_requests_total{region="west",account="west1",operation="get",status="throttled"} 1
+        tablerelay_tombstone_watermark_timestamp_seconds{region="west"} 900
+        tablerelay_tombstones_collected_total{account="west1"} 9
+        tablerelay_tombstones_overdue{region="west"} 2
+        tablerelay_tombstones{account="west1"} 8
         tablerelay_verified_timestamp_seconds{source="north",destination="west"} 1000
         tablerelay_verify_differences{source="north",destination="west"} 3
         "#);
@@ -399,7 +444,7 @@ mod tests {
         });
         let text = recorder.handle().render();
         let about = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
-        assert_eq!((about("# HELP"), about("# TYPE")), (19, 19), "{text}");
+        assert_eq!((about("# HELP"), about("# TYPE")), (23, 23), "{text}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Assignment, Cut, FileRoles, Mark, Moving, Role, RolesRow};
+use super::{Assignment, Cut, FileRoles, Mark, Marks, Moving, Role, RolesRow, is_barred};
 use crate::closed_list;
 use crate::model::Region;
 use crate::planted::{Bug, planted};
@@ -98,6 +98,8 @@ pub struct Presence {
     /// What stands in the own copy beside the roles.
     moving: Option<(Mark, Moving)>,
     cut: Option<Cut>,
+    /// What regions remember of others that were taken out.
+    marks: BTreeMap<Region, Marks>,
     waited: bool,
     confirmed: bool,
 }
@@ -108,7 +110,8 @@ impl Presence {
         let first = Arc::new(Assignment::first(&file));
         let regions = file.roles().keys().cloned().chain([region.clone()]);
         let copies = regions.map(|region| (region, Copy::default())).collect();
-        Self { region, file, known: None, first, copies, moving: None, cut: None, waited: false, confirmed: false }
+        let (marks, waited, confirmed) = (BTreeMap::new(), false, false);
+        Self { region, file, known: None, first, copies, moving: None, cut: None, marks, waited, confirmed }
     }
 
     /// The daemon's region.
@@ -174,6 +177,21 @@ impl Presence {
             (self.waited, self.confirmed) = (false, false);
         }
         self.cut = cut;
+    }
+
+    /// Takes in what a region remembers of regions that were taken out.
+    pub fn remember(&mut self, region: &Region, marks: Marks) {
+        self.marks.insert(region.clone(), marks);
+    }
+
+    /// Of this region and another one, the one that has to come back empty first.
+    pub fn barred<'a>(&'a self, other: &'a Region) -> Option<&'a Region> {
+        [&self.region, other].into_iter().find(|region| self.is_barred(region))
+    }
+
+    /// Whether a region has to come back empty first.
+    pub fn is_barred(&self, region: &Region) -> bool {
+        is_barred(region, &self.marks)
     }
 
     /// The time to ask others at the start is up. Says who has not answered.

@@ -71,6 +71,7 @@ impl World {
             park_after: shape.park_after,
             lease: shape.lease,
             late_writes: shape.late_writes,
+            minds_marks: false,
             roles_poll: Duration::from_secs(1).min(shape.window / 8),
             tombstone_scan: dice.pick(&[1, 3, 1_000]),
             ..Settings::default()

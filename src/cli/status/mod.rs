@@ -15,8 +15,9 @@ use super::exit::Failure;
 use super::output;
 use super::regions::{self, Unreachable};
 use crate::model::{ClosedList, PartitionKey, Region, SystemTable, Time};
+use crate::ops::{Collection, read_collection};
 use crate::runtime::Runtime;
-use crate::settle::{LinkState, LinkStatus};
+use crate::settle::{HeldBy, LinkState, LinkStatus, Watermark};
 use crate::stores::{Query, RegionStore, Scope};
 use crate::telemetry::Event;
 
@@ -30,6 +31,8 @@ struct Report {
     links: Vec<Shown>,
     /// Links of the configuration that nothing is known of, each with the reason.
     unknown: Vec<Unknown>,
+    /// What the last sweep over the tombstones of each region has found, where one was.
+    tombstones: Vec<Collection>,
     unreachable: Vec<Unreachable>,
 }
 
@@ -113,7 +116,8 @@ async fn collect(stores: &[RegionStore], at: Time) -> Report {
         let partition = PartitionKey::from(LinkStatus::PARTITION);
         let query = Query::new(Scope::Partition { partition, from: None, through: None });
         // As many as the regions squared: a few.
-        regions::rows(store, SystemTable::Control, query, 100_000).await
+        let links = regions::rows(store, SystemTable::Control, query, 100_000).await?;
+        Ok((links.0, read_collection(store).await?))
     })
     .await;
     let names = || stores.iter().map(RegionStore::region);
@@ -145,7 +149,24 @@ async fn collect(stores: &[RegionStore], at: Time) -> Report {
     });
     let unknown = unknown.collect();
     let links = known.into_values().map(|link| Shown::of(link, at, &unreached)).collect();
-    Report { schema: 1, at, links, unknown, unreachable }
+    let tombstones = answered.into_iter().filter_map(|(_, (_, collection))| collection).collect();
+    Report { schema: 1, at, links, unknown, tombstones, unreachable }
+}
+
+/// What there is to say of a region's tombstones.
+fn graves(collection: &Collection) -> String {
+    let Collection { region, watermark: Watermark { before, held_by, between }, overdue, .. } = collection;
+    let between = between.iter().map(Region::as_str).collect::<Vec<_>>().join(" and ");
+    let may = match before {
+        Some(before) => format!("those before {} may go", output::time(*before)),
+        None => "none may go".to_owned(),
+    };
+    let held = match held_by {
+        HeldBy::MinimumAge => String::new(),
+        held_by => format!(", held by {held_by} ({between}): {}; {}", held_by.meaning(), held_by.remedy()),
+    };
+    let overdue = if *overdue > 0 { format!(", {overdue} of them overdue") } else { String::new() };
+    format!("{region}: {} tombstones{overdue}; {may}{held}", collection.standing())
 }
 
 impl Report {
@@ -188,7 +209,8 @@ impl Report {
         }
         let mut text = output::render(&table);
         let unknown = self.unknown.iter().map(Unknown::note);
-        for note in self.links.iter().filter_map(Shown::note).chain(unknown) {
+        let tombstones = self.tombstones.iter().map(graves);
+        for note in self.links.iter().filter_map(Shown::note).chain(unknown).chain(tombstones) {
             text.push_str(&format!("\n{note}"));
         }
         text

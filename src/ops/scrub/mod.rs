@@ -2,9 +2,8 @@
 //!
 //! A pair belongs to the region whose name comes first, and there to the first of its daemons. A pass is a verification that mends
 //! nothing and leaves a ledger of its own, so another daemon, or this one after a restart, goes on where the last one was. When a pass is
-//! through, a [summary](summary) of it is written beside the ledger, which every daemon of the region reads.
+//! through, a summary of it is written beside the ledger, which every daemon of the region reads.
 
-mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -17,14 +16,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::verify::{Verified, Verify, VerifyError};
+use super::verify::{LastPass, PassKind, Verified, Verify, VerifyError, keep_pass, last_pass};
 use crate::model::{ClosedList, Region};
 use crate::replicator::StatusBoard;
 use crate::runtime::Runtime;
 use crate::stores::RegionStore;
 use crate::telemetry::{Event, metrics};
-
-pub use self::summary::LastPass;
 
 /// How often is looked whether a pass is due.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -113,7 +110,7 @@ impl Scrubber {
     async fn turn(&self, other: &Region, may_begin: bool, board: &StatusBoard, pair: &mut Pair) {
         let verify = Verify { from: self.region.clone(), to: other.clone(), ..self.pass.clone() };
         let Some(home) = verify.regions.iter().find(|store| *store.region() == self.region) else { return };
-        let last = match summary::read(home, &self.region, other).await {
+        let last = match last_pass(PassKind::Scrubbed, home, (&self.region, other)).await {
             Ok(last) => last,
             Err(error) => return self.failed(other, &error, pair),
         };
@@ -140,7 +137,10 @@ impl Scrubber {
             }
             Ok(verified) => {
                 let pass = LastPass::of(&verified, verify.clock(home));
-                summary::keep(home, &pass).await.map(|()| (pass, verified)).map_err(|error| error.to_string())
+                keep_pass(PassKind::Scrubbed, home, &pass)
+                    .await
+                    .map(|()| (pass, verified))
+                    .map_err(|error| error.to_string())
             }
             Err(VerifyError::Stopped) => return,
             Err(error) => Err(error.to_string()),
@@ -186,7 +186,7 @@ impl Scrubber {
 }
 
 /// Waits until what the region needs once is another daemon's part.
-async fn until_anothers(board: &StatusBoard) {
+pub(super) async fn until_anothers(board: &StatusBoard) {
     while board.is_first() {
         tokio::time::sleep(YIELD_WITHIN).await;
     }

@@ -101,7 +101,7 @@ impl<'a> Judge<'a> {
             return Ok(found);
         }
         let pair = [&self.verify.from, &self.verify.to];
-        let (names, unasked) = names(&self.verify.regions, pair, &ids.iter().copied().collect()).await?;
+        let (names, unasked) = names(&self.verify.regions, &pair, &ids.iter().copied().collect()).await?;
         self.unasked.extend(unasked);
         let together = if self.verify.content { TOGETHER_WHOLE } else { TOGETHER };
         for ids in ids.chunks(together) {

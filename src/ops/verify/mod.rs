@@ -9,6 +9,7 @@ mod judge;
 mod ledger;
 mod named;
 mod part;
+mod passes;
 mod repair;
 mod report;
 mod rows;
@@ -35,10 +36,13 @@ use crate::stores::{RegionStore, StoreError};
 use crate::topology::{FileRoles, TableFilter};
 
 pub(super) use self::ledger::{counts, json, of_list};
+pub(super) use self::named::named_anywhere;
 pub(super) use self::part::Suspect;
+pub(super) use self::passes::{PassKind, keep_pass, last_pass, last_passes};
 
 pub use self::error::VerifyError;
 pub use self::ledger::Ledger;
+pub use self::passes::LastPass;
 pub use self::repair::Repair;
 pub use self::report::{Differs, Fate, Has, Verified, VerifiedTable, Waits};
 pub(super) use self::rows::{Join, Key, Read, RegionRows, Span};
@@ -148,8 +152,22 @@ impl Verify {
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(VerifyError::Stopped),
-            verified = self.pass(from, to, tell) => verified,
+            verified = self.pass(from, to, tell) => {
+                let verified = verified?;
+                if self.is_whole_repair(&verified) {
+                    let pass = LastPass::of(&verified, self.clock(from));
+                    let kept = keep_pass(PassKind::Repaired, from, &pass).await;
+                    kept.map_err(|error| VerifyError::Ledger { region: self.from.clone(), error: Box::new(error) })?;
+                }
+                Ok(verified)
+            }
         }
+    }
+
+    /// Whether nothing was left out, and nothing is left different.
+    fn is_whole_repair(&self, verified: &Verified) -> bool {
+        let whole = self.only.is_none() && self.partition.is_none() && verified.unasked.is_empty();
+        self.repair == Repair::Yes && whole && verified.is_equal()
     }
 
     async fn pass(

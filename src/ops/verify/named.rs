@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::report::Waits;
 use crate::feed::{Entry, Shard, decode_record, hint_keys, record_prefix};
-use crate::model::{AccountName, PartitionKey, Region, RowId, RowKey, SystemTable};
+use crate::model::{AccountName, Addressee, PartitionKey, Region, RowId, RowKey, SystemTable};
 use crate::ops::patient::{or_nothing, patiently};
 use crate::resolve::Sight;
 use crate::stores::{Query, RegionStore, Scope, StoreError};
@@ -49,18 +49,53 @@ impl Named {
 /// By row; only rows of which something is known.
 pub(super) type Names = BTreeMap<RowId, Named>;
 
+/// The rows of `ids` that an open announcement, a hint for a region or for a cache, or an entry in quarantine names, in any of these
+/// regions. `None` where there is too much of that to read it.
+///
+/// # Errors
+/// Where any of them goes on failing.
+pub(in crate::ops) async fn named_anywhere(
+    regions: &[RegionStore],
+    ids: &BTreeSet<&RowId>,
+) -> Result<Option<BTreeSet<RowId>>, StoreError> {
+    let all: Vec<&Region> = regions.iter().map(RegionStore::region).collect();
+    let asked = Asked { pair: &all, caches: true, ids };
+    let asked = try_join_all(regions.iter().map(|store| of_region(store, asked))).await?;
+    let whole = asked.iter().all(|found| found.whole);
+    Ok(whole.then(|| asked.into_iter().flat_map(|found| found.names.into_keys()).collect()))
+}
+
+/// What is asked of a region.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    /// What waits for these.
+    pair: &'a [&'a Region],
+    /// What waits for its own cache, too.
+    caches: bool,
+    ids: &'a BTreeSet<&'a RowId>,
+}
+
+/// What it knows.
+#[derive(Debug)]
+struct Found {
+    names: Names,
+    /// Nothing is left unread.
+    whole: bool,
+}
+
 /// What is known of `ids` in all regions, and which of those that are not of the `pair` did not answer.
 ///
 /// # Errors
 /// Where one of the pair goes on failing.
 pub(super) async fn names(
     regions: &[RegionStore],
-    pair: [&Region; 2],
+    pair: &[&Region],
     ids: &BTreeSet<&RowId>,
 ) -> Result<(Names, Vec<Region>), StoreError> {
     let (mut all, mut unasked) = (Names::new(), Vec::new());
     let asked = regions.iter().map(|store| async move {
-        let asked = of_region(store, pair, ids);
+        let asked = of_region(store, Asked { pair, caches: false, ids });
+        let asked = async { asked.await.map(|found| found.names) };
         match pair.contains(&store.region()) {
             true => asked.await.map(Some),
             false => Ok(timeout(OTHERS_WITHIN, asked).await.ok().and_then(Result::ok)),
@@ -82,35 +117,47 @@ fn add(all: &mut Names, id: RowId, named: Named) {
     known.quarantined.extend(named.quarantined);
 }
 
-async fn of_region(store: &RegionStore, pair: [&Region; 2], ids: &BTreeSet<&RowId>) -> Result<Names, StoreError> {
+async fn of_region(store: &RegionStore, Asked { pair, caches, ids }: Asked<'_>) -> Result<Found, StoreError> {
+    let others = pair.iter().filter(|to| **to != store.region()).map(|to| to.to_string());
+    let cache = caches.then(|| Addressee::Cache(store.region().clone()).to_string());
+    let consumers: Vec<String> = others.chain(cache).collect();
     let mut shards: BTreeMap<(AccountName, Shard), BTreeSet<&RowId>> = BTreeMap::new();
     let mut hints: BTreeMap<PartitionKey, BTreeMap<RowKey, &RowId>> = BTreeMap::new();
     for id in ids.iter().copied() {
         let account = store.holding(&id.table, &id.partition).account().clone();
         shards.entry((account, Shard::of(&id.table, &id.partition))).or_default().insert(id);
-        for to in pair.iter().filter(|to| **to != store.region()) {
-            let (partition, row) = hint_keys(to.as_str(), id);
+        for to in &consumers {
+            let (partition, row) = hint_keys(to, id);
             hints.entry(partition).or_default().insert(row, id);
         }
     }
     let mut all = Names::new();
+    let mut whole = true;
     let announced = try_join_all(shards.iter().map(|((_, shard), ids)| announced(store, *shard, ids))).await?;
-    for id in announced.into_iter().flatten() {
+    for id in announced.into_iter().flat_map(|(found, all)| {
+        whole &= all;
+        found
+    }) {
         add(&mut all, id, Named { announced: true, ..Named::default() });
     }
     let hinted = try_join_all(hints.into_iter().map(|(partition, ids)| hinted(store, partition, ids))).await?;
     for id in hinted.into_iter().flatten() {
         add(&mut all, id, Named { hinted: true, ..Named::default() });
     }
-    for (id, version) in quarantined(store, pair, ids).await? {
+    let (quarantined, read) = quarantined(store, pair, ids).await?;
+    for (id, version) in quarantined {
         add(&mut all, id, Named { quarantined: [version].into(), ..Named::default() });
     }
-    Ok(all)
+    Ok(Found { names: all, whole: whole && read })
 }
 
-/// Rows of one shard that an open record names.
-async fn announced(store: &RegionStore, shard: Shard, ids: &BTreeSet<&RowId>) -> Result<Vec<RowId>, StoreError> {
-    let Some(first) = ids.first() else { return Ok(Vec::new()) };
+/// Rows of one shard that an open record names, and whether all records were read.
+async fn announced(
+    store: &RegionStore,
+    shard: Shard,
+    ids: &BTreeSet<&RowId>,
+) -> Result<(Vec<RowId>, bool), StoreError> {
+    let Some(first) = ids.first() else { return Ok((Vec::new(), true)) };
     let tables = store.holding(&first.table, &first.partition);
     let mut query = Query { top: Some(RECORDS), ..Query::prefix(shard.partition(), record_prefix()) };
     let mut found = Vec::new();
@@ -121,10 +168,10 @@ async fn announced(store: &RegionStore, shard: Shard, ids: &BTreeSet<&RowId>) ->
         found.extend(named.filter(|id| ids.contains(id)));
         query.continuation = page.continuation;
         if query.continuation.is_none() {
-            break;
+            return Ok((found, true));
         }
     }
-    Ok(found)
+    Ok((found, false))
 }
 
 /// Rows that hints of one partition of the backlog name. Read page by page while that costs less than to ask for each.
@@ -153,12 +200,12 @@ async fn hinted(
     Ok(found)
 }
 
-/// Rows of which a version lies in quarantine, for one of the pair or for everybody.
+/// Rows of which a version lies in quarantine, for one of the pair or for everybody, and whether all of it was read.
 async fn quarantined(
     store: &RegionStore,
-    pair: [&Region; 2],
+    pair: &[&Region],
     ids: &BTreeSet<&RowId>,
-) -> Result<Vec<(RowId, String)>, StoreError> {
+) -> Result<(Vec<(RowId, String)>, bool), StoreError> {
     let mut query = Query { top: Some(ENTRIES), ..Query::new(Scope::Table) };
     let mut found = Vec::new();
     for _ in 0..PAGES {
@@ -176,8 +223,8 @@ async fn quarantined(
         }
         query.continuation = page.continuation;
         if query.continuation.is_none() {
-            break;
+            return Ok((found, true));
         }
     }
-    Ok(found)
+    Ok((found, false))
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join, join_all};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -18,6 +18,7 @@ use super::{Roles, RolesCopy, read_roles, replace_cut, replace_roles};
 use crate::model::{ClosedList, Region};
 use crate::planted::{Bug, planted};
 use crate::replicator::duty::Duty;
+use crate::replicator::marks::read_marks;
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, RegionStore, StoreError};
 use crate::telemetry::{Event, Spell, metrics};
@@ -37,6 +38,8 @@ pub(in crate::replicator) struct Keeper {
     /// What other regions lack is brought there by the first daemon of each region.
     pub duty: Arc<Duty>,
     pub poll: Duration,
+    /// Whether regions may have been taken out.
+    pub minds_marks: bool,
     pub runtime: Runtime,
 }
 
@@ -53,6 +56,8 @@ struct Told {
     unreadable: bool,
     moving: Option<Moving>,
     cut: Option<Cut>,
+    /// When the last good reading of its marks began.
+    marked: Option<Instant>,
 }
 
 /// What was found, without a drill whose time is over.
@@ -113,11 +118,32 @@ impl Keeper {
         }
     }
 
+    /// Reads what a region remembers of others, where that was not read of late; says when it was. Nothing is known of its roles
+    /// without that, so that nothing is brought to it.
+    async fn marks(&self, store: &RegionStore, told: &mut Told) -> Result<Instant, StoreError> {
+        let now = self.runtime.instant();
+        if !self.minds_marks {
+            return Ok(now);
+        }
+        if let Some(marked) = told.marked.filter(|marked| now.saturating_duration_since(*marked) < self.roles.stale / 8)
+        {
+            return Ok(marked);
+        }
+        let (marks, _) = read_marks(store).await?;
+        self.roles.remember(store.region(), marks);
+        told.marked = Some(now);
+        Ok(now)
+    }
+
     async fn round(&self, store: &RegionStore, told: &mut Told) {
-        let (began, patience) = (self.runtime.instant(), patience(self.roles.stale));
+        let patience = patience(self.roles.stale);
         let late = |_| StoreError::new(ErrorKind::Unreachable, format!("no answer within {patience:?}"));
-        let copy = match timeout(patience, read_roles(store)).await.map_err(late).and_then(|read| read) {
-            Ok(copy) => copy,
+        let read = async {
+            let began = self.marks(store, told).await?;
+            Ok((began, read_roles(store).await?))
+        };
+        let (began, copy) = match timeout(patience, read).await.map_err(late).and_then(|read| read) {
+            Ok(read) => read,
             Err(error) => return self.failed(store, told, &error),
         };
         let changed = self.roles.read(store.region(), began, in_time(store, &copy, &self.runtime));

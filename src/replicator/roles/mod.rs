@@ -15,7 +15,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::model::Region;
-use crate::topology::{Assignment, Cut, FileRoles, Found, Mark, Moving, Obeyed, Presence, Role, Topology, WriteHealth};
+use crate::topology::{
+    Assignment, Cut, FileRoles, Found, Mark, Marks, Moving, Obeyed, Presence, Role, Topology, WriteHealth,
+};
 
 pub(super) use self::copies::read_beside;
 pub use self::copies::{RolesCopy, read_roles, read_trail, replace_cut, replace_roles};
@@ -171,6 +173,23 @@ impl Roles {
     pub(super) fn severed_from(&self, other: &Region, now: Instant) -> Option<Cut> {
         let presence = self.lock();
         presence.cut(now, self.stale).filter(|cut| cut.severs(presence.region(), other)).cloned()
+    }
+
+    /// Takes in what a region remembers of regions that were taken out.
+    pub(super) fn remember(&self, region: &Region, marks: Marks) {
+        self.lock().remember(region, marks);
+    }
+
+    /// Of the daemon's region and another one, the one that was gone and has to come back empty first.
+    pub fn barred(&self, other: &Region) -> Option<Region> {
+        self.lock().barred(other).cloned()
+    }
+
+    /// The regions of the configuration that were gone and have to come back empty first.
+    pub fn barred_of_all(&self) -> Vec<Region> {
+        let presence = self.lock();
+        let regions = presence.file().roles().keys();
+        regions.filter(|region| presence.is_barred(region)).cloned().collect()
     }
 
     /// The drill that cuts a region off at `now`.

@@ -74,11 +74,11 @@ async fn survivors_make_equal_what_they_got_of_a_lost_region_by_the_log_alone() 
     world.until("north has what west has", 10, |world| world.contents(1) == world.contents(2)).await;
     assert_eq!(world.contents(1).iter().filter(|body| body.json().contains("in west alone")).count(), 2);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    // Two regions that poll for a minute, and what the log names: some two hundred rows, announced and compared, not read one by one.
+    // Two regions that poll for a minute and some seconds, and what the log names: some two hundred rows, announced and compared, not read one by one.
     let all = (1..3).map(|n| world.faults(n).all_requests()).sum::<u64>() - before;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let idle = (1..3).map(|n| world.faults(n).all_requests()).sum::<u64>() - before - all;
-    assert!(all < idle + 1_000, "{all} requests, of which a minute without anything costs {idle}");
+    assert!(all < idle + 1_100, "{all} requests, of which a minute without anything costs {idle}");
     assert_eq!(scans.map(|scans| scans.load(Relaxed)), [0, 0], "no table is scanned");
     let done = |n: usize| {
         let rows = world.stores[n].snapshot(&SystemTable::Control.name());

@@ -1,17 +1,37 @@
 //! What the last complete pass of a pair has found: a row in `RelayControl` of the region that it starts from.
+//!
+//! Both kinds of pass count for the collector of tombstones, and a repair besides for what a region has left that was taken out. A repair
+//! counts where nothing was left out of it and nothing is left different.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::ledger::{counts, json, of_list};
+use super::{Verified, Waits};
 use crate::model::{PartitionKey, Region, RowBody, RowKey, SystemTable, Time};
 use crate::ops::patient::{or_nothing, patiently};
-use crate::ops::verify::{Verified, Waits, counts, json, of_list};
 use crate::resolve::Difference;
-use crate::stores::{Operation, RegionStore, StoreError};
+use crate::stores::{Operation, Query, RegionStore, Scope, StoreError};
 
-/// The partition of `RelayControl` that holds these rows.
-const PARTITION: &str = "scrubbed";
+/// Which kind of pass it was: each has its last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ops) enum PassKind {
+    /// The scrubber's.
+    Scrubbed,
+    /// A repair of all tables, after which nothing differs.
+    Repaired,
+}
+
+impl PassKind {
+    /// The partition of `RelayControl` that holds these rows.
+    fn partition(self) -> PartitionKey {
+        PartitionKey::from(match self {
+            Self::Scrubbed => "scrubbed",
+            Self::Repaired => "repaired",
+        })
+    }
+}
 
 /// The last complete pass of a pair of regions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,7 +58,7 @@ fn row_key(from: &Region, to: &Region) -> RowKey {
 
 impl LastPass {
     /// What a pass has found that is through by `ended`.
-    pub(super) fn of(verified: &Verified, ended: Time) -> Self {
+    pub(in crate::ops) fn of(verified: &Verified, ended: Time) -> Self {
         let (mut differences, mut waiting) = (BTreeMap::new(), BTreeMap::new());
         for table in &verified.tables {
             table.differences.iter().for_each(|(kind, rows)| *differences.entry(*kind).or_default() += rows);
@@ -53,8 +73,8 @@ impl LastPass {
         self.differences.values().sum()
     }
 
-    fn encode(&self) -> RowBody {
-        RowBody::builder(&PartitionKey::from(PARTITION), &row_key(&self.from, &self.to))
+    fn encode(&self, kind: PassKind) -> RowBody {
+        RowBody::builder(&kind.partition(), &row_key(&self.from, &self.to))
             .string("From", self.from.as_str())
             .string("To", self.to.as_str())
             .string("Began", &self.began.to_string())
@@ -83,18 +103,40 @@ impl LastPass {
 
 /// # Errors
 /// Where `RelayControl` cannot be written.
-pub(super) async fn keep(store: &RegionStore, pass: &LastPass) -> Result<(), StoreError> {
-    let (table, row) = (SystemTable::Control.name(), Operation::InsertOrReplace(pass.encode()));
+pub(in crate::ops) async fn keep_pass(kind: PassKind, store: &RegionStore, pass: &LastPass) -> Result<(), StoreError> {
+    let (table, row) = (SystemTable::Control.name(), Operation::InsertOrReplace(pass.encode(kind)));
     patiently(|| store.home().write(&table, &row)).await.map(drop)
 }
 
 /// # Errors
 /// Where `RelayControl` cannot be read.
-pub(super) async fn read(store: &RegionStore, from: &Region, to: &Region) -> Result<Option<LastPass>, StoreError> {
-    let (partition, row) = (PartitionKey::from(PARTITION), row_key(from, to));
+pub(in crate::ops) async fn last_pass(
+    kind: PassKind,
+    store: &RegionStore,
+    (from, to): (&Region, &Region),
+) -> Result<Option<LastPass>, StoreError> {
+    let (partition, row) = (kind.partition(), row_key(from, to));
     let row =
         patiently(|| async { or_nothing(store.home().get(&SystemTable::Control.name(), &partition, &row).await) });
     Ok(row.await?.and_then(|row| LastPass::decode(&row.body)))
+}
+
+/// Those of all pairs that start from this region.
+///
+/// # Errors
+/// Where `RelayControl` cannot be read.
+pub(in crate::ops) async fn last_passes(kind: PassKind, store: &RegionStore) -> Result<Vec<LastPass>, StoreError> {
+    let mut query = Query::new(Scope::Partition { partition: kind.partition(), from: None, through: None });
+    let mut passes = Vec::new();
+    loop {
+        let page = patiently(|| async { or_nothing(store.home().query(&SystemTable::Control.name(), &query).await) });
+        let page = page.await?;
+        passes.extend(page.rows.iter().filter_map(|row| LastPass::decode(&row.body)));
+        query.continuation = page.continuation;
+        if query.continuation.is_none() {
+            return Ok(passes);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +155,8 @@ mod tests {
             differences: [(Difference::Missing, 2)].into(),
             waiting: [(Waits::Announced, 1)].into(),
         };
-        assert_eq!(LastPass::decode(&pass.encode()), Some(pass.clone()));
-        assert_eq!((pass.encode().row().as_str(), pass.different()), ("north:west", 2));
+        let row = pass.encode(PassKind::Repaired);
+        assert_eq!(LastPass::decode(&row), Some(pass.clone()));
+        assert_eq!((row.partition().as_str(), row.row().as_str(), pass.different()), ("repaired", "north:west", 2));
     }
 }

@@ -1,5 +1,5 @@
 //! Who does what: the roles of regions and how a failover moves them, which tables are replicated, and which daemon of a
-//! region carries which shards.
+//! region carries which shards, and which account of a region holds which rows.
 
 mod assignment;
 mod cut;
@@ -11,6 +11,7 @@ mod member;
 mod presence;
 mod reading;
 mod role;
+mod routes;
 mod shape;
 mod share;
 mod tenancy;
@@ -26,6 +27,9 @@ pub use member::{Member, MemberId, MemberRowError};
 pub use presence::{Found, Obeyed, Presence, WriteHealth};
 pub use reading::{Alone, Door, Inbound, ReadRules, Reading, View};
 pub use role::Role;
+pub use routes::{
+    Partitions, Place, PublishedRoutes, Route, RoutedTables, Routes, RoutesError, RoutesRowError, Tier, highest,
+};
 pub use shape::{Contradiction, FileRoles, Topology};
 pub use share::shares;
 pub use tenancy::{LeaseRules, Tenancy, Turn};

@@ -1,0 +1,181 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Region, RowBody};
+
+fn account(name: &str) -> AccountName {
+    AccountName::new(name).unwrap()
+}
+
+fn accounts(count: usize) -> Vec<AccountName> {
+    (1..=count).map(|n| account(&format!("west{n}"))).collect()
+}
+
+fn table(name: &str) -> TableName {
+    TableName::new(name).unwrap()
+}
+
+fn route(name: &str, tables: &[&str], partitions: Partitions, to: &[&str]) -> Route {
+    let tables = match tables {
+        ["*"] => RoutedTables::Every,
+        names => RoutedTables::Named(names.iter().map(|name| table(name)).collect()),
+    };
+    Route {
+        name: name.to_owned(),
+        tables,
+        partitions,
+        accounts: to.iter().map(|name| account(name)).collect(),
+        tier: None,
+    }
+}
+
+fn exactly(of: &str) -> Partitions {
+    Partitions::Exactly(of.to_owned())
+}
+
+fn prefix(of: &str) -> Partitions {
+    Partitions::Prefix(of.to_owned())
+}
+
+fn pattern(of: &str) -> Partitions {
+    Partitions::Pattern(of.to_owned())
+}
+
+fn place<'a>(routes: &'a Routes, of: &str, partition: &str) -> (&'a str, Option<&'a str>) {
+    let place = routes.place(&table(of), &PartitionKey::from(partition));
+    (place.account.as_str(), place.route.map(|route| route.name.as_str()))
+}
+
+fn shop() -> Routes {
+    let routes = vec![
+        route("archive", &["oldorders"], Partitions::Every, &["cold"]),
+        route("tenants", &["*"], prefix("tenant-"), &["west2", "west3"]),
+        route("big", &["*"], prefix("tenant-9"), &["big"]),
+        route("europe", &["*"], pattern("*-eu"), &["eu"]),
+        route("europes-test", &["*"], pattern("*-test-eu"), &["cold"]),
+        route("acme", &["*"], exactly("tenant-9-eu"), &["acme"]),
+        route("acme-stock", &["Stock"], exactly("tenant-9-eu"), &["west1"]),
+    ];
+    Routes::new(routes, [account("west1")]).unwrap()
+}
+
+#[test]
+fn the_most_specific_route_counts() {
+    let shop = shop();
+    assert_eq!(place(&shop, "orders", "customer-1"), ("west1", None));
+    assert_eq!(place(&shop, "OldOrders", "customer-1"), ("cold", Some("archive")));
+    // What is said of the partition goes before what is said of the table.
+    assert_eq!(place(&shop, "oldorders", "tenant-99"), ("big", Some("big")));
+    assert_eq!(place(&shop, "orders", "tenant-1").1, Some("tenants"));
+    assert_eq!(place(&shop, "orders", "tenant-1-eu").1, Some("tenants"));
+    assert_eq!(place(&shop, "orders", "7-eu"), ("eu", Some("europe")));
+    assert_eq!(place(&shop, "orders", "7-test-eu"), ("cold", Some("europes-test")));
+    assert_eq!(place(&shop, "orders", "tenant-9-eu"), ("acme", Some("acme")));
+    assert_eq!(place(&shop, "stock", "tenant-9-eu"), ("west1", Some("acme-stock")));
+    assert_eq!(place(&shop, "stock", "Tenant-9-eu").1, Some("europe"), "keys are compared with their case");
+}
+
+#[test]
+fn two_routes_that_could_take_the_same_with_the_same_right_are_refused() {
+    let clash = |one: Route, other: Route| Routes::new(vec![one, other], accounts(1)).err();
+    let clashed = Some(RoutesError::Clash("a".to_owned(), "b".to_owned()));
+    let (a, b) = ("a", "b");
+    let every = || Partitions::Every;
+    assert_eq!(clash(route(b, &["orders", "stock"], every(), &["x"]), route(a, &["Stock"], every(), &["y"])), clashed);
+    assert_eq!(clash(route(a, &["*"], exactly("p"), &["x"]), route(b, &["*"], exactly("p"), &["y"])), clashed);
+    assert_eq!(clash(route(a, &["*"], prefix("p"), &["x"]), route(b, &["*"], prefix("p"), &["y"])), clashed);
+    assert_eq!(clash(route(a, &["*"], pattern("a*"), &["x"]), route(b, &["*"], pattern("*b"), &["y"])), clashed);
+    for (one, other) in [
+        (route(a, &["orders"], every(), &["x"]), route(b, &["stock"], every(), &["y"])),
+        (route(a, &["orders"], exactly("p"), &["x"]), route(b, &["*"], exactly("p"), &["y"])),
+        (route(a, &["*"], exactly("p"), &["x"]), route(b, &["*"], exactly("q"), &["y"])),
+        (route(a, &["*"], prefix("p"), &["x"]), route(b, &["*"], prefix("pp"), &["y"])),
+        (route(a, &["*"], prefix("pp"), &["x"]), route(b, &["*"], prefix("qq"), &["y"])),
+        (route(a, &["*"], pattern("*a"), &["x"]), route(b, &["*"], pattern("*b"), &["y"])),
+        (route(a, &["*"], pattern("a*"), &["x"]), route(b, &["*"], pattern("*bc"), &["y"])),
+    ] {
+        assert_eq!(clash(one, other), None);
+    }
+    assert_eq!(Routes::new(Vec::new(), []), Err(RoutesError::NoSpread));
+    assert_eq!(
+        Routes::new(vec![route(a, &["*"], prefix("p"), &[])], accounts(1)),
+        Err(RoutesError::NoAccount("a".to_owned()))
+    );
+}
+
+fn published(rules: Routes) -> PublishedRoutes {
+    PublishedRoutes {
+        region: Region::new("west").unwrap(),
+        epoch: 7,
+        home: account("west1"),
+        hold: Duration::from_secs(60),
+        endpoints: BTreeMap::from([(account("west1"), "https://west1.example".to_owned())]),
+        rules,
+    }
+}
+
+#[test]
+fn what_is_published_reads_back() {
+    let mut rules = shop();
+    rules.routes[0].tier = Some(Tier::Archive);
+    let published = published(rules);
+    assert_eq!(PublishedRoutes::decode(&published.encode()), Ok(published.clone()));
+    let json = published.encode().string("Routes").unwrap();
+    for (from, to) in
+        [("\"schema\":1", "\"schema\":2"), ("\"home\"", "\"Home\""), ("\"tier\":\"archive\"", "\"tier\":\"warm\"")]
+    {
+        let body = RowBody::builder(&PartitionKey::from(PublishedRoutes::PARTITION), &PublishedRoutes::current());
+        let other = body.string("Routes", &json.replacen(from, to, 1)).finish();
+        assert!(json.contains(from) && PublishedRoutes::decode(&other).is_err(), "{from}");
+    }
+}
+
+#[test]
+fn what_things_are_called_leads_nobody_elsewhere() {
+    let (shop, mut renamed) = (shop(), shop());
+    renamed.routes[3].name = "zzz".to_owned();
+    renamed.routes[3].tier = Some(Tier::Hot);
+    assert!(shop.lead_as(&renamed));
+    renamed.routes[3].accounts = vec![account("west1")];
+    assert!(!shop.lead_as(&renamed));
+    assert!(!shop.lead_as(&Routes::new(shop.routes.clone(), accounts(2)).unwrap()));
+}
+
+proptest! {
+    /// So every language can be held to the same file: a partition's account depends on names and keys alone.
+    #[test]
+    fn an_account_more_takes_its_share_and_moves_nothing_else(count in 1usize..9, seed in 0u32..1_000) {
+        let (before, after) = (Routes::spread_over(accounts(count)).unwrap(), Routes::spread_over(accounts(count + 1)).unwrap());
+        let (orders, newest) = (table("orders"), account(&format!("west{}", count + 1)));
+        let mut moved = 0;
+        for n in 0..400 {
+            let partition = PartitionKey::new(format!("customer-{seed}-{n}"));
+            let (was, is) = (before.place(&orders, &partition).account, after.place(&orders, &partition).account);
+            prop_assert_eq!(is, after.place(&table("ORDERS"), &partition).account);
+            if was != is {
+                prop_assert_eq!(is, &newest);
+                moved += 1;
+            }
+        }
+        // Four standard deviations of a share of 1/N.
+        let share = 1.0 / (count as f64 + 1.0);
+        let off = (f64::from(moved) - 400.0 * share).abs();
+        prop_assert!(off < 4.5 * (400.0 * share * (1.0 - share)).sqrt(), "{} of 400 moved to one of {}", moved, count + 1);
+    }
+
+    #[test]
+    fn every_partition_has_a_place_and_the_order_of_the_rules_says_nothing(
+        key in "[a-z0-9-]{0,12}", turn in 0usize..7,
+    ) {
+        let shop = shop();
+        let mut turned = shop.routes.clone();
+        turned.rotate_left(turn);
+        let turned = Routes::new(turned, [account("west1")]).unwrap();
+        for name in ["orders", "oldorders", "stock"] {
+            prop_assert_eq!(place(&shop, name, &key), place(&turned, name, &key));
+        }
+    }
+}

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { cacheKey, entryOf } from "./cache-aside.mjs";
+import { parseRoutes, place } from "./routes.mjs";
 import * as relay from "./tablerelay-writer.mjs";
 
 const VECTORS = JSON.parse(readFileSync(new URL("../../vectors/protocol.json", import.meta.url), "utf8"));
@@ -60,6 +61,15 @@ test("a list takes 30,000 UTF-16 units", () => {
     assert.deepEqual(parts.map((part) => part.length), [29, 2]);
     assert.deepEqual(parts.flat(), puts);
   }
+});
+
+test("routes lead to the same accounts", () => {
+  const { document, cases } = VECTORS.routes;
+  const routes = parseRoutes(document);
+  for (const { table, partition, account, route } of cases) {
+    assert.deepEqual(place(routes, table, partition), { account, route: route ?? undefined }, `${table} ${partition}`);
+  }
+  assert.throws(() => parseRoutes(document.replace('"schema":1', '"schema":2')), /schema 2/);
 });
 
 test("messages say the same", () => {

@@ -5,6 +5,7 @@ import unittest
 from pathlib import Path
 
 import cache_aside
+import routes
 import tablerelay_writer as relay
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "protocol.json").read_text("utf-8"))
@@ -63,6 +64,14 @@ class Vectors(unittest.TestCase):
             parts = [json.loads(record["Puts"]) for record, _ in relay.records("orders", "p", keys, [], version)]
             self.assertEqual([len(part) for part in parts], [fit, 31 - fit])
             self.assertEqual(sum(parts, []), keys)
+
+    def test_routes_lead_to_the_same_accounts(self):
+        published = routes.Routes(VECTORS["routes"]["document"])
+        for case in VECTORS["routes"]["cases"]:
+            found = routes.place(published.document, case["table"], case["partition"])
+            self.assertEqual(found, (case["account"], case["route"]), case)
+        with self.assertRaisesRegex(ValueError, "schema 2"):
+            routes.Routes(VECTORS["routes"]["document"].replace('"schema":1', '"schema":2'))
 
     def test_messages_say_the_same(self):
         case = VECTORS["message"][0]

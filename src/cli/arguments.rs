@@ -98,6 +98,10 @@ pub(super) enum Command {
     /// Copy the tables of a region that holds data already to another region, while both are in use
     #[command(subcommand)]
     Backfill(BackfillCommand),
+    /// Say which account of a region holds a row
+    ///
+    /// By the routes in force, which the region's daemons have published; before they have, by the configuration.
+    Route(RouteCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -215,6 +219,24 @@ pub(super) struct Inspect {
     /// The row's RowKey; may be empty
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub row: String,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RouteCommand {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The region that is asked about
+    #[arg(long, value_name = "NAME", env = "TABLERELAY_REGION", hide_env_values = true, value_parser = Region::new)]
+    pub region: Region,
+    /// The row's table
+    #[arg(long, value_name = "NAME", value_parser = TableName::new)]
+    pub table: TableName,
+    /// The row's PartitionKey; may be empty
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub partition: String,
     /// The form of the result
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,

@@ -10,6 +10,7 @@ use super::exit::Failure;
 use super::failover::whoever;
 use super::output;
 use super::progress::Progress;
+use super::regions::follow_routes;
 use super::settings::settings;
 use super::signals::until_asked;
 use crate::config::Settings;
@@ -27,6 +28,7 @@ pub(super) async fn backfill(command: &BackfillCommand) -> Result<(), Failure> {
         BackfillCommand::Resume(work) | BackfillCommand::Start(BackfillStart { work, .. }) => (&work.pair, work.stamp),
     };
     let backfill = prepared(pair, stamp, &settings(&pair.config.file)?)?;
+    follow_routes(&backfill.regions).await?;
     match command {
         BackfillCommand::Plan(pair) => {
             let mut progress = Progress::new();

@@ -8,6 +8,7 @@ use super::arguments::{Output, Warm};
 use super::exit::Failure;
 use super::output;
 use super::progress::Progress;
+use super::regions::follow_routes;
 use super::settings::settings;
 use crate::config::Settings;
 use crate::daemon::Connector;
@@ -20,6 +21,7 @@ use crate::telemetry::metrics::CacheOutcome;
 pub(super) async fn warm(command: &Warm) -> Result<(), Failure> {
     let settings = settings(&command.config.file)?;
     let warming = warming(command, &settings)?;
+    follow_routes(std::slice::from_ref(&warming.region)).await?;
     let mut progress = Progress::new();
     let done = warming.run(&mut |so_far| tell(&mut progress, so_far)).await;
     progress.end();

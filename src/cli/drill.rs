@@ -14,6 +14,7 @@ use super::arguments::{DrillCommand, ReportForm};
 use super::exit::Failure;
 use super::failover::{PATIENCE, whoever, words};
 use super::output;
+use super::regions::follow_routes;
 use super::settings::settings;
 use super::signals::until_asked;
 use crate::config::Settings;
@@ -29,6 +30,7 @@ pub(super) async fn drill(command: &DrillCommand) -> Result<(), Failure> {
     let settings = settings(&command.config.file)?;
     let drill = prepared(command, &settings)?;
     confirmed(command)?;
+    follow_routes(&drill.regions).await?;
     let shown = Shown::new();
     let work = async |stop: &CancellationToken| drill.run(stop, &|progress| shown.tell(&progress)).await;
     let report = until_asked(work).await?;

@@ -12,6 +12,7 @@ use tracing::info;
 use super::arguments::{FailoverCommand, Output};
 use super::exit::Failure;
 use super::output;
+use super::regions::follow_routes;
 use super::settings::settings;
 use super::signals::until_asked;
 use crate::config::Settings;
@@ -39,6 +40,7 @@ struct Report<'a> {
 pub(super) async fn failover(command: &FailoverCommand) -> Result<(), Failure> {
     let settings = settings(&command.config.file)?;
     let failover = prepared(command, &settings)?;
+    follow_routes(&failover.regions).await?;
     let mut shown = Shown::new();
     let (survey, done) = if command.force {
         let survey = failover.survey(command.again).await.map_err(failure)?;

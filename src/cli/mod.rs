@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod quarantine;
 mod regions;
+mod route;
 mod run;
 mod settings;
 mod signals;
@@ -78,6 +79,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             quiet()?;
             on_runtime(inspect::inspect(&command))
         }
+        Command::Route(command) => telling(log).and_then(|()| on_runtime(route::route(&command))),
         Command::Quarantine(QuarantineCommand::List(command)) => {
             quiet()?;
             on_runtime(quarantine::list(&command))

@@ -35,6 +35,25 @@ pub(super) fn stores(file: &Path) -> Result<Vec<RegionStore>, Failure> {
     regions.collect::<Result<_, _>>().map_err(Failure::usage)
 }
 
+/// Has every store go by the routes in force in its region. One that does not answer is for whoever asks it next.
+///
+/// # Errors
+/// Where a region's routes are there and cannot be gone by: whoever went by others would look for rows where they are not.
+pub(super) async fn follow_routes(stores: &[RegionStore]) -> Result<(), Failure> {
+    let asked = stores.iter().map(|store| tokio::time::timeout(PATIENCE, store.follow_routes()));
+    for (store, answer) in stores.iter().zip(futures::future::join_all(asked).await) {
+        if let Ok(Err(error)) = answer
+            && error.is_unusable()
+        {
+            return Err(Failure::from(anyhow::anyhow!(
+                "the routes of region {} cannot be gone by: {error}",
+                store.region()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// What each region answers, in the order of `stores`, and who did not.
 pub(super) async fn ask<'a, T, F>(
     stores: &'a [RegionStore],

@@ -9,6 +9,7 @@ use super::arguments::{Output, VerifyCommand};
 use super::exit::Failure;
 use super::output;
 use super::progress::Progress;
+use super::regions::follow_routes;
 use super::settings::settings;
 use super::signals::until_asked;
 use crate::config::Settings;
@@ -24,6 +25,7 @@ const NAMED: usize = 20;
 pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
     let settings = settings(&command.config.file)?;
     let verify = prepared(command, &settings)?;
+    follow_routes(&verify.regions).await?;
     let mut progress = Progress::new();
     let work = async |stop: &CancellationToken| verify.run(stop, &mut |so_far| tell(&mut progress, so_far)).await;
     let verified = until_asked(work).await?;

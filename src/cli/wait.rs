@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::arguments::{Output, Wait as Arguments};
 use super::exit::Failure;
-use super::{output, settings};
+use super::{output, regions, settings};
 use crate::daemon::Connector;
 use crate::model::{Region, RowId, Time};
 use crate::ops::{Reached, Wait, Waited};
@@ -57,6 +57,7 @@ pub(super) async fn wait(command: &Arguments) -> Result<(), Failure> {
         within: command.timeout,
         runtime,
     };
+    regions::follow_routes(std::slice::from_ref(&wait.region)).await?;
     let waited = wait.run().await;
     match command.output {
         Output::Json => output::print_json(&Report {

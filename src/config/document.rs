@@ -23,10 +23,11 @@ pub(super) enum Value {
     Text(Text),
     Integer(i64),
     Boolean(bool),
+    List(Vec<Text>),
     Table(Table),
     /// What it is could not be found out, and a problem says why: no other problem should come of it.
     Unreadable,
-    /// Nothing of ours has this shape: a float, a date, an array.
+    /// Nothing of ours has this shape: a float, a date, an array of anything but strings.
     Other(&'static str),
 }
 
@@ -58,6 +59,7 @@ impl Value {
             Self::Text(text) => shortened(&text.written),
             Self::Integer(number) => number.to_string(),
             Self::Boolean(value) => value.to_string(),
+            Self::List(_) => "a list".to_owned(),
             Self::Table(_) => "a table".to_owned(),
             Self::Unreadable => "unknown".to_owned(),
             Self::Other(shape) => (*shape).to_owned(),
@@ -104,11 +106,20 @@ fn convert(table: &DeTable<'_>, lines: &Lines) -> Table {
             DeValue::Table(table) => Value::Table(convert(table, lines)),
             DeValue::Float(_) => Value::Other("a number with a fraction"),
             DeValue::Datetime(_) => Value::Other("a date or time"),
-            DeValue::Array(_) => Value::Other("an array"),
+            DeValue::Array(items) => list(items.iter().map(toml::Spanned::get_ref)),
         };
         (key.get_ref().to_string(), Node { origin, value })
     };
     table.iter().map(node).collect()
+}
+
+/// An array, where all that is in it are strings.
+fn list<'a>(items: impl Iterator<Item = &'a DeValue<'a>>) -> Value {
+    let text = |item: &DeValue<'_>| match item {
+        DeValue::String(text) => Some(Text::literal(text)),
+        _ => None,
+    };
+    items.map(text).collect::<Option<_>>().map_or(Value::Other("an array of other things than strings"), Value::List)
 }
 
 /// Where the lines of a text begin.

@@ -88,6 +88,18 @@ impl Environment {
                         node.value = Value::Unreadable;
                     }
                 },
+                Value::List(items) => {
+                    for text in items {
+                        match self.expanded(&text.written) {
+                            Ok(expanded) => text.expanded = expanded,
+                            Err(message) => {
+                                problems.push(Problem { origin: node.origin.clone(), key, message });
+                                node.value = Value::Unreadable;
+                                break;
+                            }
+                        }
+                    }
+                }
                 _ => {}
             }
         }
@@ -170,7 +182,7 @@ fn place(table: &mut Table, path: &mut Vec<String>, rest: &str, value: &Text, or
 /// Whether the keys of this table are names that the user chose, rather than keys of ours.
 fn is_named(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    matches!(path.as_slice(), ["region"] | ["region", _, "account"] | ["table"])
+    matches!(path.as_slice(), ["region"] | ["region", _, "account" | "route"] | ["table"])
 }
 
 #[cfg(test)]

@@ -150,6 +150,28 @@ impl Setting for SocketAddr {
     }
 }
 
+/// A list of names. A variable of the environment has them with commas between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names(pub Vec<String>);
+
+impl Setting for Names {
+    fn expected() -> String {
+        "a list of names, as in [\"one\", \"two\"]".to_owned()
+    }
+
+    fn read(value: &Value) -> Result<Self, String> {
+        let names: Vec<String> = match value {
+            Value::List(items) => items.iter().map(|text| text.expanded.clone()).collect(),
+            Value::Text(text) => text.expanded.split(',').map(|name| name.trim().to_owned()).collect(),
+            _ => return Err(String::new()),
+        };
+        if names.is_empty() || names.iter().any(String::is_empty) {
+            return Err("neither it nor a name should be empty".to_owned());
+        }
+        Ok(Self(names))
+    }
+}
+
 /// Text that is not empty and is no secret.
 impl Setting for String {
     fn expected() -> String {

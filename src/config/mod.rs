@@ -15,6 +15,7 @@ mod kinds;
 mod print;
 mod problem;
 mod region;
+mod routes;
 mod secret;
 mod section;
 mod settings;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::routes::routes;
 use super::secret::Secret;
 use super::section::Section;
 use super::settings::{Access, AccountSettings, CacheSettings, CredentialChoice, RegionSettings};
@@ -51,12 +52,15 @@ pub(super) fn region(section: Section<'_>, variable: &Variable<'_>, places: &mut
             (Some(_), None) => {}
         }
     }
+    // Checked where an account is wrong too: only its name is needed.
+    let names = section.named("account").into_iter().filter_map(|(name, _)| AccountName::new(name).ok());
+    let routes = routes(&section, &names.collect());
     section.finish();
     let cache = match cache {
         Some(cache) => Some(cache?),
         None => None,
     };
-    Some(RegionSettings { role: role?, accounts: accounts?, cache })
+    Some(RegionSettings { role: role?, routes: routes?, accounts: accounts?, cache })
 }
 
 /// Reads `[region.NAME.account.NAME]`.

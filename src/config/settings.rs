@@ -16,7 +16,7 @@ use crate::model::{AccountName, ClosedList, Consistency, Region, TableConsistenc
 use crate::stores::azure::{AccountTarget, CredentialKind, CredentialSettings, TargetError};
 use crate::stores::redis::RedisUrl;
 use crate::telemetry::{LogFormat, LogLevel};
-use crate::topology::{Alone, FileRoles, LateWrites, Role, TableFilter};
+use crate::topology::{Alone, FileRoles, LateWrites, Role, Routes, TableFilter};
 
 /// The settings of all regions: one file for every daemon.
 ///
@@ -185,6 +185,9 @@ pub struct HttpSettings {
 pub struct RegionSettings {
     /// What the region is for.
     pub role: Role,
+    /// `[region.NAME.route.NAME]` and `spread`: which account holds which rows.
+    #[serde(flatten, serialize_with = "super::routes::written")]
+    pub routes: Routes,
     /// `[region.NAME.account.NAME]`: at least one.
     #[serde(rename = "account")]
     pub accounts: BTreeMap<AccountName, AccountSettings>,

@@ -98,6 +98,7 @@ fn a_small_file_has_every_default() {
 
     [region.west]
     role = "writer"
+    spread = ["west1"]
 
     [region.west.account.west1]
     connection_string = "***"
@@ -382,7 +383,7 @@ fn the_reference_file_says_the_defaults() {
     let reference = repository("config/reference.toml");
     let (settings, findings) = examine(&reference, &environment());
     assert_eq!(findings.into_parts().0, [], "config/reference.toml has problems");
-    let needed = ["role", "connection_string", "table_endpoint", "credential", "url"];
+    let needed = ["role", "connection_string", "table_endpoint", "credential", "url", "tables", "accounts"];
     let kept = |line: &&str| {
         let key = line.split(" = ").next().unwrap_or_default();
         !line.contains(" = ") || line.starts_with('#') || needed.contains(&key)
@@ -410,7 +411,11 @@ fn every_setting_stands_in_the_reference_file() {
 
 fn collect(table: &Table, path: &str, into: &mut BTreeSet<String>) {
     for (key, node) in table {
-        let name = if matches!(path, "region" | "table") || path.ends_with(".account") { "*" } else { key };
+        let name = if matches!(path, "region" | "table") || path.ends_with(".account") || path.ends_with(".route") {
+            "*"
+        } else {
+            key
+        };
         let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         if let document::Value::Table(table) = &node.value {
             collect(table, &path, into);

@@ -118,7 +118,7 @@ impl Connector {
         let accounts = settings.accounts.iter();
         let accounts: Result<Vec<_>, _> =
             accounts.map(|(name, settings)| self.account(region, name, settings, own)).collect();
-        Ok(RegionStore::new(region.clone(), accounts?))
+        Ok(RegionStore::routed(region.clone(), accounts?, settings.routes.clone()))
     }
 
     fn account(

@@ -78,7 +78,7 @@ pub async fn hint_cache(local: &RegionStore, hints: Vec<Hint>) -> Result<(), Sto
 
 impl Backlog {
     pub fn new(local: &RegionStore, addressee: Addressee) -> Self {
-        let home = RegionStore::new(local.region().clone(), vec![local.accounts()[0].clone()]);
+        let home = local.home_alone();
         let known = Mutex::new(LruCache::new(REMEMBERED));
         let name = addressee.to_string();
         Self { addressee, name, home, known, failing: Spell::default(), hinted: Flag::default() }

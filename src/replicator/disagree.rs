@@ -96,8 +96,8 @@ impl Referee {
         began: Instant,
     ) -> Result<Disagreement, StoreError> {
         let Some(winner) = theirs.version().cloned() else { return Ok(Disagreement::Gone) };
-        let clock = self.here.store.holding(&id.table, &id.partition).clock();
-        let now = clock.at(Instant::now()).unwrap_or_else(|| self.runtime.now());
+        let tables = self.here.store.holding(&id.table, &id.partition);
+        let now = tables.clock().at(Instant::now()).unwrap_or_else(|| self.runtime.now());
         if from_the_future(&winner, now, self.max_clock_skew) {
             return self.set_aside(to.region(), id, &theirs).await;
         }

@@ -251,8 +251,8 @@ impl Mender {
     }
 
     fn clock(&self, id: &RowId) -> Time {
-        let clock = self.here.holding(&id.table, &id.partition).clock();
-        clock.at(Instant::now()).unwrap_or_else(|| self.assembly.setup().runtime.now())
+        let tables = self.here.holding(&id.table, &id.partition);
+        tables.clock().at(Instant::now()).unwrap_or_else(|| self.assembly.setup().runtime.now())
     }
 }
 

@@ -56,6 +56,7 @@ mod removal;
 mod replay;
 mod residual;
 mod roles;
+mod routes;
 mod rows;
 mod settings;
 mod sight;
@@ -187,6 +188,7 @@ impl Replicator {
             duty: self.duty.clone(),
             poll: self.setup.settings.roles_poll,
             minds_marks: self.setup.settings.minds_marks,
+            hold: self.setup.settings.settle_window,
             runtime: self.setup.runtime.clone(),
         };
         let spawner = tasks.spawner();

@@ -43,8 +43,8 @@ pub(super) async fn read_selected(
         keys.sort();
         keys.dedup();
         reads.push(Box::pin(async move {
-            let tables = store.holding(table, partition).as_ref();
-            Ok((table, partition, read_partition(tables, (table, partition), &keys, select).await?))
+            let tables = store.holding(table, partition);
+            Ok((table, partition, read_partition(tables.as_ref(), (table, partition), &keys, select).await?))
         }));
     }
     let mut found = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Looking for tombstones, many rows at a time.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -35,6 +35,9 @@ const FEW_ROWS: usize = 2;
 /// How long a shard that held many tombstones is not asked for all of them again.
 const REMEMBER_MANY: Duration = Duration::from_secs(60);
 
+/// A shard of an account.
+type Place = (AccountName, Shard);
+
 /// Looks for tombstones in a region.
 ///
 /// While a shard holds few, one bounded query of its `t:` range answers the looks of a whole batch; then one range per
@@ -43,7 +46,7 @@ const REMEMBER_MANY: Duration = Duration::from_secs(60);
 pub(super) struct Tombstones {
     store: RegionStore,
     scan: u16,
-    many: Mutex<BTreeMap<(AccountName, Shard), Instant>>,
+    many: Mutex<BTreeMap<Place, Instant>>,
 }
 
 impl Tombstones {
@@ -60,29 +63,38 @@ impl Tombstones {
 
     /// The tombstones of many rows: an entry for every one that stands.
     pub async fn of_rows(&self, ids: &[&RowId]) -> Result<BTreeMap<RowId, Tomb>, StoreError> {
-        let mut groups: BTreeMap<(AccountName, Shard), Vec<&RowId>> = BTreeMap::new();
+        let mut groups: BTreeMap<Place, (Arc<dyn Tables>, Vec<&RowId>)> = BTreeMap::new();
         // The rows of a partition follow each other more often than not, and share its place.
-        let mut last: Option<(&RowId, (AccountName, Shard))> = None;
+        let mut last: Option<(&RowId, Place)> = None;
         for id in ids.iter().copied() {
             let place = match last.take() {
                 Some((of, place)) if of.partition == id.partition && of.table == id.table => place,
-                _ => (
-                    self.store.holding(&id.table, &id.partition).account().clone(),
-                    Shard::of(&id.table, &id.partition),
-                ),
+                _ => {
+                    let tables = self.store.holding(&id.table, &id.partition);
+                    let place = (tables.account().clone(), Shard::of(&id.table, &id.partition));
+                    groups.entry(place.clone()).or_insert_with(|| (tables, Vec::new()));
+                    place
+                }
             };
-            groups.entry(place.clone()).or_default().push(id);
+            if let Some((_, ids)) = groups.get_mut(&place) {
+                ids.push(id);
+            }
             last = Some((id, place));
         }
         let mut looks: Vec<BoxFuture<'_, _>> = Vec::new();
-        for (place, ids) in groups {
-            looks.push(Box::pin(self.of_shard(place, ids)));
+        for (place, (tables, ids)) in groups {
+            looks.push(Box::pin(self.of_shard(place, tables, ids)));
         }
         Ok(gather_all(looks).await?.into_iter().flatten().collect())
     }
 
-    async fn of_shard(&self, place: (AccountName, Shard), ids: Vec<&RowId>) -> Result<Vec<(RowId, Tomb)>, StoreError> {
-        let tables = self.store.holding(&ids[0].table, &ids[0].partition).as_ref();
+    async fn of_shard(
+        &self,
+        place: Place,
+        tables: Arc<dyn Tables>,
+        ids: Vec<&RowId>,
+    ) -> Result<Vec<(RowId, Tomb)>, StoreError> {
+        let tables = tables.as_ref();
         if ids.len() > FEW_ROWS && !self.holds_many(&place) {
             let query = Query { top: Some(self.scan), ..Query::prefix(place.1.partition(), tombstones_prefix()) };
             let page = tables.query(&SystemTable::Feed.name(), &query).await?;
@@ -128,15 +140,15 @@ impl Tombstones {
         Ok(gather_all(points).await?.into_iter().flatten().collect())
     }
 
-    fn holds_many(&self, place: &(AccountName, Shard)) -> bool {
+    fn holds_many(&self, place: &Place) -> bool {
         self.lock().get(place).is_some_and(|until| Instant::now() < *until)
     }
 
-    fn remember_many(&self, place: (AccountName, Shard)) {
+    fn remember_many(&self, place: Place) {
         self.lock().insert(place, Instant::now() + REMEMBER_MANY);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(AccountName, Shard), Instant>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Instant>> {
         self.many.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

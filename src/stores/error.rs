@@ -81,6 +81,9 @@ impl ErrorKind {
 /// Our own code of a request that was not sent, since its account has asked for less.
 const HELD_BACK: &str = "HeldBack";
 
+/// Our own code of what stands in the store and cannot be gone by.
+const UNUSABLE: &str = "Unusable";
+
 /// A failed request to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
@@ -113,6 +116,16 @@ impl StoreError {
     pub fn held_back(again: Duration) -> Self {
         let error = Self::new(ErrorKind::Throttled, "the account asks for less, so this was not sent");
         Self { code: HELD_BACK.to_owned(), retry_after: Some(again), ..error }
+    }
+
+    /// What stands in the store cannot be gone by: nobody but a person can help that.
+    pub fn unusable(why: impl Into<String>) -> Self {
+        Self { code: UNUSABLE.to_owned(), ..Self::new(ErrorKind::Unexpected, why) }
+    }
+
+    /// Whether it is one of what stands in the store.
+    pub fn is_unusable(&self) -> bool {
+        self.status.is_none() && self.code == UNUSABLE
     }
 
     /// Whether it is the failure of a request that was not sent.

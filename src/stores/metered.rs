@@ -44,6 +44,10 @@ impl Tables for Metered {
         self.inner.account()
     }
 
+    fn endpoint(&self) -> Option<&str> {
+        self.inner.endpoint()
+    }
+
     fn clock(&self) -> &StorageClock {
         self.inner.clock()
     }

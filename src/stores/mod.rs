@@ -29,11 +29,13 @@ mod queue;
 pub mod redis;
 mod region;
 mod retrying;
+mod routing;
 mod severable;
 mod shared_key;
 mod storage_clock;
 mod tables;
 mod throttled;
+mod unknown;
 // Which cryptography TLS is made of.
 pub mod tls;
 
@@ -47,8 +49,10 @@ pub use query::{Continuation, Page, Query, Scope};
 pub use queue::{CHANGES_QUEUE, Message, Queue};
 pub use region::{Account, RegionStore};
 pub use retrying::Retrying;
+pub use routing::RoutesCopy;
 pub use severable::{Severable, Severed};
 pub use shared_key::SharedKey;
 pub use storage_clock::{DATE_RESOLUTION, StorageClock};
 pub use tables::Tables;
 pub use throttled::{Gate, Throttled, ThrottledAccount, ThrottledQueue};
+pub use unknown::UnknownAccount;

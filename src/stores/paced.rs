@@ -97,6 +97,10 @@ impl Tables for Paced {
         self.inner.account()
     }
 
+    fn endpoint(&self) -> Option<&str> {
+        self.inner.endpoint()
+    }
+
     fn gate(&self) -> Option<&Arc<Gate>> {
         self.inner.gate()
     }

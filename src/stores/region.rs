@@ -1,12 +1,14 @@
 //! A region's accounts, and which of them holds a row.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
-use super::{Paced, Pacer, Queue, Severable, Severed, Tables};
+use super::{Paced, Pacer, Queue, Severable, Severed, Tables, UnknownAccount};
 use crate::model::{AccountName, PartitionKey, Region, TableName};
 use crate::runtime::Runtime;
+use crate::topology::{PublishedRoutes, Routes};
 
 /// One storage account of a region.
 #[derive(Debug, Clone)]
@@ -18,21 +20,54 @@ pub struct Account {
 }
 
 /// The accounts of a region behind one rule: ask with a table and a partition key, get the tables that hold the row.
+///
+/// The rule is that of the routes that the region has published, as they were last [taken in](RegionStore::go_by); before any were, those
+/// that it was made with. All copies of a store go by the same.
 #[derive(Debug, Clone)]
 pub struct RegionStore {
     region: Region,
     accounts: Vec<Account>,
+    routing: Arc<Routing>,
+}
+
+/// What all copies of a store share.
+#[derive(Debug)]
+struct Routing {
+    configured: Routes,
+    present: RwLock<Arc<Present>>,
+}
+
+/// What is gone by at a time.
+#[derive(Debug)]
+struct Present {
+    published: Option<Arc<PublishedRoutes>>,
+    /// When the reading of it began.
+    heard: Option<Instant>,
+    /// Accounts that are named and were not given.
+    unknown: BTreeMap<AccountName, Arc<dyn Tables>>,
 }
 
 impl RegionStore {
-    /// A region of one or more accounts; their order does not matter.
+    /// A region of one or more accounts that share its rows by rendezvous hashing; their order does not matter.
     ///
     /// # Panics
     /// Where there is no account: the configuration refuses that before.
-    pub fn new(region: Region, mut accounts: Vec<Account>) -> Self {
+    pub fn new(region: Region, accounts: Vec<Account>) -> Self {
+        let names = accounts.iter().map(|account| account.tables.account().clone());
+        let routes = Routes::spread_over(names).unwrap_or_else(|_| panic!("region {region} has no account"));
+        Self::routed(region, accounts, routes)
+    }
+
+    /// A region whose rows go where `routes` say, as long as none are published there.
+    ///
+    /// # Panics
+    /// Where there is no account: the configuration refuses that before.
+    pub fn routed(region: Region, mut accounts: Vec<Account>, routes: Routes) -> Self {
         assert!(!accounts.is_empty(), "region {region} has no account");
         accounts.sort_by(|a, b| a.tables.account().cmp(b.tables.account()));
-        Self { region, accounts }
+        let present = Present { published: None, heard: None, unknown: unknown(&region, &accounts, [&routes]) };
+        let routing = Arc::new(Routing { configured: routes, present: RwLock::new(Arc::new(present)) });
+        Self { region, accounts, routing }
     }
 
     /// The same region by lines that can be cut off. Its queues are left out: they belong to the daemons that are there.
@@ -41,7 +76,7 @@ impl RegionStore {
         let cut = |account: &Account| -> Account {
             Account { tables: Severable::new(account.tables.clone(), severed.clone()), queue: None }
         };
-        Self { region: self.region.clone(), accounts: self.accounts.iter().map(cut).collect() }
+        Self { accounts: self.accounts.iter().map(cut).collect(), ..self.clone() }
     }
 
     /// The same region for work that has time: each of its accounts is asked no more than `percent` of the rows a second that it
@@ -53,7 +88,7 @@ impl RegionStore {
             Account { tables: Paced::new(account.tables.clone(), pacer.clone()), queue: None }
         };
         let accounts = self.accounts.iter().zip(&pacers).map(paced).collect();
-        (Self { region: self.region.clone(), accounts }, pacers)
+        (Self { accounts, ..self.clone() }, pacers)
     }
 
     /// The region.
@@ -72,24 +107,88 @@ impl RegionStore {
         &self.accounts[0].tables
     }
 
-    /// The tables that hold the rows of this partition, and its records and tombstones.
-    ///
-    /// With several accounts and no routes this is rendezvous hashing (Thaler and Ravishankar, 1998): the account whose
-    /// name scores highest together with the partition. An account more moves one in N of the partitions.
-    pub fn holding(&self, table: &TableName, partition: &PartitionKey) -> &Arc<dyn Tables> {
-        if let [only] = self.accounts.as_slice() {
-            return &only.tables;
-        }
-        let score = |account: &AccountName| {
-            let mut hash = Sha256::new();
-            for part in [account.as_str(), "/", table.lower(), "/", partition.as_str()] {
-                hash.update(part.as_bytes());
-            }
-            <[u8; 32]>::from(hash.finalize())
-        };
-        self.accounts
-            .iter()
-            .max_by_key(|account| score(account.tables.account()))
-            .map_or(self.home(), |account| &account.tables)
+    /// The region with its first account alone, where what belongs to it as a whole stands.
+    #[must_use]
+    pub fn home_alone(&self) -> Self {
+        Self::new(self.region.clone(), vec![self.accounts[0].clone()])
     }
+
+    /// The tables that hold the rows of this partition, and its records and tombstones.
+    pub fn holding(&self, table: &TableName, partition: &PartitionKey) -> Arc<dyn Tables> {
+        if let [only] = self.accounts.as_slice()
+            && self.present().unknown.is_empty()
+        {
+            return only.tables.clone();
+        }
+        let present = self.present();
+        let place = self.rules(&present).place(table, partition);
+        self.tables_of(&present, place.account)
+    }
+
+    /// What is published of the routes, as it was last taken in.
+    pub fn published(&self) -> Option<Arc<PublishedRoutes>> {
+        self.present().published.clone()
+    }
+
+    /// When the reading of the routes began that was last taken in, whether or not any were published.
+    pub fn routes_heard(&self) -> Option<Instant> {
+        self.present().heard
+    }
+
+    /// The rules that this store was made with: where its configuration wants rows to be.
+    pub fn configured(&self) -> &Routes {
+        &self.routing.configured
+    }
+
+    /// Takes in what a reading of the published routes found that began at `heard`. Says whether other routes are gone by since.
+    pub fn go_by(&self, published: Option<PublishedRoutes>, heard: Instant) -> bool {
+        let mut present = self.routing.present.write().unwrap_or_else(PoisonError::into_inner);
+        let epoch = |published: &PublishedRoutes| published.epoch;
+        let (was, is) = (present.published.as_deref().map(epoch), published.as_ref().map(epoch));
+        // A reading that began earlier may end later; and what is published never goes back.
+        if is < was || present.heard.is_some_and(|before| before > heard) {
+            return false;
+        }
+        let named = published.as_ref().map_or(&self.routing.configured, |published| &published.rules);
+        *present = Arc::new(Present {
+            unknown: unknown(&self.region, &self.accounts, [named]),
+            published: published.map(Arc::new),
+            heard: Some(heard),
+        });
+        is != was
+    }
+
+    /// Accounts that the routes in force name and this store was not given.
+    pub fn unknown_accounts(&self) -> Vec<AccountName> {
+        self.present().unknown.keys().cloned().collect()
+    }
+
+    fn present(&self) -> Arc<Present> {
+        self.routing.present.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn rules<'a>(&'a self, present: &'a Present) -> &'a Routes {
+        present.published.as_ref().map_or(&self.routing.configured, |published| &published.rules)
+    }
+
+    fn tables_of(&self, present: &Present, account: &AccountName) -> Arc<dyn Tables> {
+        let known = self.accounts.binary_search_by(|known| known.tables.account().cmp(account));
+        match known {
+            Ok(at) => self.accounts[at].tables.clone(),
+            // Whatever rules are gone by, all that they name and that was not given is there.
+            Err(_) => present.unknown.get(account).unwrap_or(self.home()).clone(),
+        }
+    }
+}
+
+/// Accounts that `routes` name and that are none of `accounts`.
+fn unknown<'a>(
+    region: &Region,
+    accounts: &[Account],
+    routes: impl IntoIterator<Item = &'a Routes>,
+) -> BTreeMap<AccountName, Arc<dyn Tables>> {
+    let named = routes.into_iter().flat_map(Routes::accounts);
+    let unknown = named.filter(|name| !accounts.iter().any(|account| account.tables.account() == *name));
+    let stub = |name: &AccountName| -> Arc<dyn Tables> { UnknownAccount::new(region.clone(), name.clone()) };
+    unknown.map(|name| (name.clone(), stub(name))).collect()
 }

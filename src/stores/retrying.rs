@@ -76,6 +76,10 @@ impl Tables for Retrying {
         self.inner.clock()
     }
 
+    fn endpoint(&self) -> Option<&str> {
+        self.inner.endpoint()
+    }
+
     fn gate(&self) -> Option<&Arc<Gate>> {
         self.inner.gate()
     }

@@ -50,6 +50,10 @@ impl Tables for Severable {
         self.inner.account()
     }
 
+    fn endpoint(&self) -> Option<&str> {
+        self.inner.endpoint()
+    }
+
     fn gate(&self) -> Option<&Arc<Gate>> {
         self.inner.gate()
     }

@@ -21,6 +21,11 @@ pub trait Tables: fmt::Debug + Send + Sync + 'static {
     /// The account's name in the configuration.
     fn account(&self) -> &AccountName;
 
+    /// The address of its tables, where it has one, without any secret.
+    fn endpoint(&self) -> Option<&str> {
+        None
+    }
+
     /// What decides how much this account is asked, where something does. See [`Throttled`](super::Throttled).
     fn gate(&self) -> Option<&Arc<Gate>> {
         None

@@ -183,6 +183,10 @@ impl Tables for Throttled {
         self.inner.clock()
     }
 
+    fn endpoint(&self) -> Option<&str> {
+        self.inner.endpoint()
+    }
+
     fn gate(&self) -> Option<&Arc<Gate>> {
         Some(&self.gate)
     }

@@ -53,6 +53,15 @@ closed_list! {
         RolesHeard = "roles-heard",
             "the region's copy of the roles can be read again",
             "none";
+        RoutesChanged = "routes-changed",
+            "a region's routes are others than before, or were heard of for the first time",
+            "none";
+        RoutesPending = "routes-pending",
+            "the configuration wants rows of this region in other accounts than they are in; the routes in force are gone by meanwhile",
+            "put the routes in force back into the configuration; the field epoch names them, `tablerelay route` asks them";
+        RoutesUnusable = "routes-unusable",
+            "a region's routes cannot be gone by, or lead to an account that this daemon's configuration does not have",
+            "give every daemon the same configuration, and start it again; the error of the line says more";
         RoleMoving = "role-moving",
             "a planned failover is under way in this region: it takes no more writes",
             "none";

@@ -48,8 +48,8 @@ pub async fn reached(
     rows: &BTreeSet<RowKey>,
     version: &Version,
 ) -> Result<Vec<(RowKey, Stands)>, LookError> {
-    let tables = store.holding(table, partition).as_ref();
-    let found = match read(tables, table, partition, rows).await {
+    let tables = store.holding(table, partition);
+    let found = match read(tables.as_ref(), table, partition, rows).await {
         Err(error) if error.kind == ErrorKind::NoTable => Vec::new(),
         found => found?,
     };
@@ -64,7 +64,7 @@ pub async fn reached(
     }
     if !absent.is_empty() {
         let absent: Vec<RowKey> = absent.into_iter().cloned().collect();
-        let standing = look_at_tombstones(tables, table, partition, &absent).await?;
+        let standing = look_at_tombstones(tables.as_ref(), table, partition, &absent).await?;
         let high = standing.into_iter().filter(|(_, standing)| standing.tombstone.version >= *version);
         there.extend(high.map(|(row, standing)| (row, Stands::Deleted(standing.tombstone.version))));
     }

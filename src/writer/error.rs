@@ -22,6 +22,9 @@ pub enum WriteError {
     /// A tombstone of the row cannot be read, so that it is not known what to be above. Nothing was written.
     #[error("a tombstone has to be mended first: {0}")]
     Tombstone(Malformed),
+    /// The region's routes could not be read, so that it is not known where the row belongs. Nothing was written.
+    #[error("the region's routes could not be read, and nothing was sent: {0}")]
+    Routes(StoreError),
     /// The feed could not be written or its tombstones not read, not within half the settle window, several times over.
     /// Nothing was written.
     #[error("the write could not be announced, and was not sent: {0}")]
@@ -60,7 +63,7 @@ impl WriteError {
     /// The store's error, where one is behind it.
     pub fn store_error(&self) -> Option<&StoreError> {
         match self {
-            Self::Announce(error) | Self::Unannounced { error, .. } => Some(error),
+            Self::Routes(error) | Self::Announce(error) | Self::Unannounced { error, .. } => Some(error),
             Self::Refused(failed) => Some(&failed.error),
             Self::Unknown { error: failed, .. } => Some(&failed.error),
             Self::Change(_) | Self::AheadOfClock { .. } | Self::Tombstone(_) | Self::Contended { .. } => None,

@@ -1,7 +1,7 @@
 //! The two steps of a write: announce, then write, within half the settle window.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,7 +39,8 @@ enum First {
 impl Writer {
     /// Both steps, begun again for as long as that may help.
     pub(super) async fn carry_out(&self, mut plan: Plan) -> Result<Written, WriteError> {
-        let tables = Arc::clone(self.store.holding(&plan.table, &plan.partition));
+        self.follow_routes().await?;
+        let tables = self.store.holding(&plan.table, &plan.partition);
         let tables = tables.as_ref();
         let mut standing = BTreeMap::new();
         let mut late = 0;
@@ -56,6 +57,24 @@ impl Writer {
             }
         }
         Err(WriteError::Contended { attempts: ATTEMPTS })
+    }
+
+    /// Reads the region's routes when those that are known may be gone by no longer. Where they cannot be read, the last ones do: what is
+    /// written by them is found where it is. Without any, nothing is written.
+    async fn follow_routes(&self) -> Result<(), WriteError> {
+        if self.store.accounts().len() == 1 {
+            return Ok(());
+        }
+        let hold = self.store.published().map_or(self.options.settle_window, |published| published.hold);
+        let heard = self.store.routes_heard();
+        if heard.is_some_and(|heard| self.runtime.instant() < heard + hold / 2) {
+            return Ok(());
+        }
+        let patience = Patience::until(&self.runtime, self.runtime.instant() + self.half_window() / 4);
+        match patience.request(self.store.follow_routes()).await {
+            Err(error) if heard.is_none() => Err(WriteError::Routes(error)),
+            _ => Ok(()),
+        }
     }
 
     /// The first step, with a new version each time.

@@ -28,6 +28,7 @@ mod parked;
 mod poison;
 mod redis;
 mod rest;
+mod routes;
 mod three_regions;
 mod two_daemons;
 mod vectors;

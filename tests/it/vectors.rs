@@ -10,6 +10,7 @@ use tablerelay::model::{
     Change, ClosedList, Etag, HybridClock, PartitionKey, Region, Row, RowBody, RowId, RowKey, TableName, Time,
     Tombstone, Version, WriterId,
 };
+use tablerelay::topology::PublishedRoutes;
 
 fn vectors() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/protocol.json");
@@ -198,4 +199,20 @@ fn the_applied_log_is_read_alike() {
         expected.sort();
         assert_eq!(applied.rows, expected);
     });
+}
+
+#[test]
+fn routes_lead_to_the_same_accounts() {
+    let vectors = vectors();
+    let document = text(&vectors["routes"], "document");
+    let row = RowBody::builder(&PartitionKey::from(PublishedRoutes::PARTITION), &PublishedRoutes::current());
+    let published = PublishedRoutes::decode(&row.string("Routes", document).finish()).unwrap();
+    each(&vectors["routes"]["cases"], |case| {
+        let (table, partition) = (TableName::new(text(case, "table")).unwrap(), text(case, "partition").into());
+        let place = published.rules.place(&table, &partition);
+        assert_eq!(place.account.as_str(), text(case, "account"), "{case}");
+        assert_eq!(place.route.map(|route| route.name.as_str()), case["route"].as_str(), "{case}");
+    });
+    let written: Value = serde_json::from_str(&published.encode().string("Routes").unwrap()).unwrap();
+    assert_eq!(written, serde_json::from_str::<Value>(document).unwrap());
 }

@@ -46,6 +46,8 @@ pub(super) async fn inspect(command: &Inspect) -> Result<(), Failure> {
         let cache = region.cache.as_ref().map(|cache| connector.cache(name, cache)).transpose();
         sites.push(Site { store, cache: cache.map_err(Failure::usage)? });
     }
+    let stores: Vec<_> = sites.iter().map(|site| site.store.clone()).collect();
+    regions::follow_routes(&stores).await?;
     let report = look(&sites, &id, settings.tables.matches(&id.table), || runtime.now()).await;
     match command.output {
         Output::Json => output::print_json(&report)?,

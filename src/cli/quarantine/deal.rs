@@ -124,6 +124,7 @@ pub(in crate::cli) async fn replay(command: &Replayed) -> Result<(), Failure> {
         max_clock_skew: settings.replication.max_clock_skew,
         look_at_tombstones: true,
     };
+    regions::follow_routes(&stores).await?;
     let replay = Replay { regions: stores.clone(), options, runtime: Runtime::system() };
     let (entries, unreachable) = entries(&stores, &command.id).await?;
     let mut done = Vec::new();

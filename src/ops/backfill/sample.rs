@@ -4,6 +4,8 @@
 //! towards the last one, then in the middle of whatever seems to hold most rows. A partition that fills a page is measured the
 //! same way by its row keys. A small table is read whole by the first page.
 
+use std::sync::Arc;
+
 use std::collections::BTreeSet;
 
 use futures::future::{BoxFuture, try_join_all};
@@ -219,14 +221,14 @@ impl<'a> Sampler<'a> {
 
     /// A page of keys, of all accounts together as far as all of them have come.
     async fn page(&mut self, axis: Axis<'_>, from: &str, rows: u16) -> Result<Counted, StoreError> {
-        let accounts: Vec<&dyn Tables> = match axis {
-            Axis::Partitions => self.store.accounts().iter().map(|account| account.tables.as_ref()).collect(),
-            Axis::Rows(partition) => vec![self.store.holding(self.table, partition).as_ref()],
+        let accounts: Vec<Arc<dyn Tables>> = match axis {
+            Axis::Partitions => self.store.accounts().iter().map(|account| account.tables.clone()).collect(),
+            Axis::Rows(partition) => vec![self.store.holding(self.table, partition)],
         };
         let select = Some(VERSION_ALONE.map(str::to_owned).to_vec());
         let query = Query { top: Some(rows), select, ..Query::new(axis.scope(from)) };
         self.requests += accounts.len() as u64;
-        let pages = try_join_all(accounts.into_iter().map(|tables| first_rows(tables, self.table, query.clone())));
+        let pages = try_join_all(accounts.iter().map(|tables| first_rows(tables.as_ref(), self.table, query.clone())));
         let (mut keys, mut reached) = (Vec::new(), None::<String>);
         for page in pages.await? {
             let key = |row: &crate::model::Row| match axis {

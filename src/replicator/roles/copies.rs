@@ -1,5 +1,7 @@
 //! A region's copy of the roles, read and replaced.
 
+use futures::future::join;
+
 use crate::model::{Etag, PartitionKey, Row, SystemTable};
 use crate::stores::{Condition, ErrorKind, Operation, Query, RegionStore, StoreError};
 use crate::topology::{Assignment, Cut, Found, RolesRow, RolesRowError};
@@ -26,11 +28,17 @@ impl RolesCopy {
 
 /// Reads the copy of a region. Where no daemon has run yet, there is none.
 ///
+/// The region's routes are read with it, and gone by: nothing is brought to a region whose roles were not read of late, and so
+/// nothing goes by routes that were not.
+///
 /// # Errors
 /// Whatever else the store answers.
 pub async fn read_roles(store: &RegionStore) -> Result<RolesCopy, StoreError> {
     let (partition, current) = (PartitionKey::from(RolesRow::PARTITION), RolesRow::current());
-    let row = match store.home().get(&SystemTable::Control.name(), &partition, &current).await {
+    let control = SystemTable::Control.name();
+    let (row, routes) = join(store.home().get(&control, &partition, &current), store.follow_routes()).await;
+    routes?;
+    let row = match row {
         Err(error) if error.kind == ErrorKind::NoTable => None,
         row => row?,
     };

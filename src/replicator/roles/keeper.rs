@@ -19,6 +19,7 @@ use crate::model::{ClosedList, Region};
 use crate::planted::{Bug, planted};
 use crate::replicator::duty::Duty;
 use crate::replicator::marks::read_marks;
+use crate::replicator::routes::{RoutesTold, keep_routes, tell_of_routes, tell_unusable};
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, RegionStore, StoreError};
 use crate::telemetry::{Event, Spell, metrics};
@@ -40,6 +41,8 @@ pub(in crate::replicator) struct Keeper {
     pub poll: Duration,
     /// Whether regions may have been taken out.
     pub minds_marks: bool,
+    /// How long whoever reads this region's routes may go by them.
+    pub hold: Duration,
     pub runtime: Runtime,
 }
 
@@ -58,6 +61,7 @@ struct Told {
     cut: Option<Cut>,
     /// When the last good reading of its marks began.
     marked: Option<Instant>,
+    routes: RoutesTold,
 }
 
 /// What was found, without a drill whose time is over.
@@ -151,10 +155,19 @@ impl Keeper {
             self.tell_of_change(store.region());
         }
         self.tell_of_copy(store, &copy, told);
+        tell_of_routes(store, self.is_own(store), &mut told.routes);
         match timeout(patience, self.mend(store, &copy)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(region = %store.region(), %error, "the roles could not be written there yet"),
             Err(_) => debug!(region = %store.region(), "the roles could not be written there in time"),
+        }
+        if self.is_own(store) {
+            let kept = keep_routes(store, &mut told.routes, (self.duty.is_first(), self.hold));
+            match timeout(patience, kept).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(region = %store.region(), %error, "the routes could not be published yet"),
+                Err(_) => debug!(region = %store.region(), "the routes could not be published in time"),
+            }
         }
     }
 
@@ -189,6 +202,7 @@ impl Keeper {
 
     fn failed(&self, store: &RegionStore, told: &mut Told, error: &StoreError) {
         debug!(region = %store.region(), %error, "the roles could not be read");
+        tell_unusable(store.region(), error, &mut told.routes);
         let now = self.runtime.instant();
         // Of other regions their links tell, and of the own one at the start what creates its tables.
         let heard = self.roles.heard(store.region()).filter(|_| self.is_own(store));

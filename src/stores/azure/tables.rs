@@ -28,6 +28,7 @@ pub struct AzureTables {
     clock: Arc<StorageClock>,
     wire: Wire,
     address: Address,
+    endpoint: String,
     runtime: Runtime,
 }
 
@@ -47,7 +48,8 @@ impl AzureTables {
         let transport = Transport::new(options, clock.clone(), runtime.clone())?;
         let admission = target.tables.credential()?.policy(|key| Signer::new(key, Service::Tables, runtime.clone()));
         let address = Address::new(&target.tables.url);
-        Ok(Arc::new(Self { region, account, clock, wire: Wire::new(transport, admission), address, runtime }))
+        let endpoint = target.table_endpoint().as_str().trim_end_matches('/').to_owned();
+        Ok(Arc::new(Self { region, account, clock, wire: Wire::new(transport, admission), address, endpoint, runtime }))
     }
 
     async fn send(&self, request: Request) -> Result<Reply, StoreError> {
@@ -106,6 +108,10 @@ impl Tables for AzureTables {
 
     fn account(&self) -> &AccountName {
         &self.account
+    }
+
+    fn endpoint(&self) -> Option<&str> {
+        Some(&self.endpoint)
     }
 
     fn clock(&self) -> &StorageClock {

@@ -1,0 +1,106 @@
+//! `route`: which account of a region holds a row, by the routes in force there.
+
+use serde::Serialize;
+
+use super::arguments::{Output, RouteCommand};
+use super::exit::Failure;
+use super::{output, regions, settings};
+use crate::daemon::Connector;
+use crate::feed::Shard;
+use crate::model::{AccountName, ClosedList, PartitionKey, Region};
+use crate::runtime::Runtime;
+use crate::stores::RegionStore;
+use crate::topology::Tier;
+
+/// What `route --output json` prints.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    schema: u32,
+    region: &'a Region,
+    table: &'a str,
+    partition: &'a str,
+    #[serde(flatten)]
+    place: Told,
+    /// The shard of `RelayFeed` in that account that has the row's announcements and tombstones.
+    shard: String,
+    /// The epoch of the routes in force; `None` where none are published yet, and the configuration is gone by.
+    epoch: Option<u64>,
+}
+
+/// Where a row is.
+#[derive(Debug, Serialize)]
+struct Told {
+    account: AccountName,
+    /// The address of its tables.
+    endpoint: Option<String>,
+    /// The route that says so; `None` where it is the spread.
+    route: Option<String>,
+    tier: Option<&'static str>,
+}
+
+pub(super) async fn route(command: &RouteCommand) -> Result<(), Failure> {
+    let settings = settings::settings(&command.config.file)?;
+    let (region, table) = (&command.region, &command.table);
+    let Some(own) = settings.regions.get(region) else {
+        let known: Vec<_> = settings.regions.keys().map(Region::as_str).collect();
+        let known = known.join(", ");
+        return Err(Failure::usage(anyhow::anyhow!("there is no region {region}; the configuration has {known}")));
+    };
+    settings.tables.check(table).map_err(Failure::usage)?;
+    let partition = PartitionKey::new(&*command.partition);
+    partition.check().map_err(Failure::usage)?;
+    let connector =
+        Connector::new(&settings.http, Runtime::system()).map_err(Failure::usage)?.within(regions::PATIENCE);
+    let store = connector.region(region, own, false).map_err(Failure::usage)?;
+    store
+        .follow_routes()
+        .await
+        .map_err(|error| anyhow::anyhow!("the routes of region {region} cannot be read: {error}"))?;
+    let report = Report {
+        schema: 1,
+        region,
+        table: table.as_str(),
+        partition: partition.as_str(),
+        place: place(&store, table, &partition),
+        shard: Shard::of(table, &partition).to_string(),
+        epoch: store.published().map(|published| published.epoch),
+    };
+    match command.output {
+        Output::Json => output::print_json(&report)?,
+        Output::Table => output::print(&render(&report))?,
+    }
+    Ok(())
+}
+
+fn place(store: &RegionStore, table: &crate::model::TableName, partition: &PartitionKey) -> Told {
+    let (tables, published) = (store.holding(table, partition), store.published());
+    let rules = published.as_ref().map_or_else(|| store.configured(), |published| &published.rules);
+    let route = rules.place(table, partition).route;
+    let account = tables.account().clone();
+    let known = || published.as_ref().and_then(|published| published.endpoints.get(&account).cloned());
+    Told {
+        endpoint: tables.endpoint().map(str::to_owned).or_else(known),
+        account,
+        route: route.map(|route| route.name.clone()),
+        tier: route.and_then(|route| route.tier).map(Tier::as_str),
+    }
+}
+
+fn render(report: &Report<'_>) -> String {
+    let Report { place: Told { account, endpoint, route, tier }, shard, epoch, .. } = report;
+    let by = match route {
+        Some(route) => format!("route {route}"),
+        None => "no route: the region's accounts share what none takes".to_owned(),
+    };
+    let epoch = epoch.map_or_else(|| "not published yet: by the configuration".to_owned(), |epoch| epoch.to_string());
+    [
+        ("account", account.as_str()),
+        ("endpoint", endpoint.as_deref().unwrap_or("-")),
+        ("by", &by),
+        ("tier", tier.unwrap_or("-")),
+        ("shard", shard),
+        ("epoch", &epoch),
+    ]
+    .map(|(what, is)| format!("{what:<9} {is}"))
+    .join("\n")
+}

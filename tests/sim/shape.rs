@@ -521,14 +521,16 @@ impl Shape {
     }
 
     /// In one history in twelve the first region held rows before, which somebody copies. Nothing tells its cache of them, so it has none.
-    /// Not where roles move: what a region has that is no writer is late there; nor where something is counted.
+    /// Not where roles move: what a region has that is no writer is late there; nor where something is counted. And no region is lost, since of what
+    /// was copied to one survivor by then the others know nothing yet.
     fn or_moving_in(self, seed: u64) -> Self {
         let dice = Dice::seeded(seed ^ 0x6d6f_7665_6469);
         let counts = self.focus == Focus::Storm || self.limit.is_some() || self.scrubs.is_some();
         if self.focus == Focus::Failover || self.focus.is_told_in_tales() || counts || !dice.chance(150) {
             return self;
         }
-        Self { moves_in: true, cached: false, cache_down: None, ..self }
+        let kinds = self.kinds.iter().copied().filter(|kind| *kind != Kind::RegionLost).collect();
+        Self { moves_in: true, cached: false, cache_down: None, kinds, ..self }
     }
 
     /// How long trouble of a place lasts at most, which is `usual` but for outages.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::copy::copies;
 use super::region;
 use super::section::Section;
 use super::settings::{
@@ -19,8 +20,10 @@ use crate::topology::FileRoles;
 pub(super) fn settings(root: Section<'_>, variable: &region::Variable<'_>) -> Settings {
     let replication = replication(root.table("replication"));
     let admin = admin(root.table("admin"));
-    let regions = regions(&root, variable);
+    let mut places = region::Places::default();
+    let regions = regions(&root, variable, &mut places);
     let (tables, consistency) = tables(&root, &replication, regions.len());
+    let copies = copies(&root, &regions, &tables, variable, &mut places);
     let settings = Settings {
         log: log(root.table("log")),
         admin,
@@ -33,6 +36,7 @@ pub(super) fn settings(root: Section<'_>, variable: &region::Variable<'_>) -> Se
         tables,
         consistency,
         regions,
+        copies,
     };
     root.finish();
     settings
@@ -176,17 +180,20 @@ fn http(section: Section<'_>, replication: &ReplicationSettings) -> HttpSettings
     http
 }
 
-fn regions(root: &Section<'_>, variable: &region::Variable<'_>) -> BTreeMap<Region, super::RegionSettings> {
+fn regions(
+    root: &Section<'_>,
+    variable: &region::Variable<'_>,
+    places: &mut region::Places,
+) -> BTreeMap<Region, super::RegionSettings> {
     let sections = root.named("region");
     if sections.is_empty() {
         root.problem("region", "there is no region; each has a table of its own, as in [region.west]");
     }
     let mut regions = BTreeMap::new();
-    let mut places = region::Places::default();
     let mut complete = true;
     for (name, section) in sections {
         let region = Region::new(name).map_err(|err| section.problem("", err.to_string())).ok();
-        let settings = region::region(section, variable, &mut places);
+        let settings = region::region(section, variable, places);
         complete &= settings.is_some();
         regions.extend(region.zip(settings));
     }

@@ -182,7 +182,10 @@ fn place(table: &mut Table, path: &mut Vec<String>, rest: &str, value: &Text, or
 /// Whether the keys of this table are names that the user chose, rather than keys of ours.
 fn is_named(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    matches!(path.as_slice(), ["region"] | ["region", _, "account" | "route"] | ["table"])
+    matches!(
+        path.as_slice(),
+        ["region"] | ["region", _, "account" | "route"] | ["table"] | ["copy"] | ["copy", _, "account" | "table"]
+    )
 }
 
 #[cfg(test)]

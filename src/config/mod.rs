@@ -8,6 +8,7 @@
 //! which quote a value as it was written (`${NAME}`), never what a variable holds.
 
 mod check;
+mod copy;
 mod document;
 mod duration;
 mod environment;
@@ -33,8 +34,9 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::Secret;
 use section::{Findings, Section};
 pub use settings::{
-    Access, AccountSettings, AdminSettings, CacheSettings, CredentialChoice, FailoverSettings, HealthSettings,
-    HttpSettings, LogSettings, RegionSettings, ReplicationSettings, ScrubberSettings, Settings, TombstoneSettings,
+    Access, AccountSettings, AdminSettings, CacheSettings, CopySettings, CredentialChoice, FailoverSettings,
+    HealthSettings, HttpSettings, LogSettings, RegionSettings, ReplicationSettings, ScrubberSettings, Settings,
+    TombstoneSettings,
 };
 
 /// Reads and checks a configuration file.

@@ -39,19 +39,7 @@ impl Places {
 pub(super) fn region(section: Section<'_>, variable: &Variable<'_>, places: &mut Places) -> Option<RegionSettings> {
     let role = section.required::<Role>("role");
     let cache = section.optional_table("cache").map(|section| cache(section, variable));
-    let sections = section.named("account");
-    if sections.is_empty() {
-        section.problem("", "has no account; each has a table of its own, as in [region.west.account.west1]");
-    }
-    let mut accounts = Some(BTreeMap::new());
-    for (name, section) in sections {
-        let named = AccountName::new(name).map_err(|err| section.problem("", err.to_string())).ok();
-        match (named.zip(account(section, variable, places)), &mut accounts) {
-            (Some((name, settings)), Some(accounts)) => drop(accounts.insert(name, settings)),
-            (None, accounts) => *accounts = None,
-            (Some(_), None) => {}
-        }
-    }
+    let accounts = accounts(&section, variable, places, Reads::Queue);
     // Checked where an account is wrong too: only its name is needed.
     let names = section.named("account").into_iter().filter_map(|(name, _)| AccountName::new(name).ok());
     let routes = routes(&section, &names.collect());
@@ -63,13 +51,53 @@ pub(super) fn region(section: Section<'_>, variable: &Variable<'_>, places: &mut
     Some(RegionSettings { role: role?, routes: routes?, accounts: accounts?, cache })
 }
 
-/// Reads `[region.NAME.account.NAME]`.
-fn account(section: Section<'_>, variable: &Variable<'_>, places: &mut Places) -> Option<AccountSettings> {
+/// Whether anybody reads what is announced in an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// The account of a region: its daemon does, and its queue may say so.
+    Queue,
+    /// That of a copy: nobody writes there.
+    Nothing,
+}
+
+/// Reads every `[….account.NAME]` of a region or a copy; nothing where something is missing or wrong.
+pub(super) fn accounts(
+    section: &Section<'_>,
+    variable: &Variable<'_>,
+    places: &mut Places,
+    reads: Reads,
+) -> Option<BTreeMap<AccountName, AccountSettings>> {
+    let sections = section.named("account");
+    if sections.is_empty() {
+        section.problem("", "has no account; each has a table of its own, as in [region.west.account.west1]");
+    }
+    let mut accounts = Some(BTreeMap::new());
+    for (name, section) in sections {
+        let named = AccountName::new(name).map_err(|err| section.problem("", err.to_string())).ok();
+        match (named.zip(account(section, variable, places, reads)), &mut accounts) {
+            (Some((name, settings)), Some(accounts)) => drop(accounts.insert(name, settings)),
+            (None, accounts) => *accounts = None,
+            (Some(_), None) => {}
+        }
+    }
+    accounts
+}
+
+/// Reads `[….account.NAME]`.
+fn account(
+    section: Section<'_>,
+    variable: &Variable<'_>,
+    places: &mut Places,
+    reads: Reads,
+) -> Option<AccountSettings> {
     let connection_string = section.get::<Secret>("connection_string");
     let table_endpoint = section.get::<Secret>("table_endpoint");
     let queue_endpoint = section.get::<Secret>("queue_endpoint");
     let credential = credential(&section, &CredentialKind::ALL, variable);
-    let queue = section.get::<bool>("queue");
+    let queue = match reads {
+        Reads::Queue => section.get::<bool>("queue"),
+        Reads::Nothing => Some(false),
+    };
     let by_string = section.has("connection_string");
     for key in ["table_endpoint", "queue_endpoint", "credential"] {
         if by_string && section.has(key) {

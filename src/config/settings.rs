@@ -16,7 +16,7 @@ use crate::model::{AccountName, ClosedList, Consistency, Region, TableConsistenc
 use crate::stores::azure::{AccountTarget, CredentialKind, CredentialSettings, TargetError};
 use crate::stores::redis::RedisUrl;
 use crate::telemetry::{LogFormat, LogLevel};
-use crate::topology::{Alone, FileRoles, LateWrites, Role, Routes, TableFilter};
+use crate::topology::{Alone, CopyRule, FileRoles, LateWrites, Role, Routes, TableFilter};
 
 /// The settings of all regions: one file for every daemon.
 ///
@@ -48,6 +48,9 @@ pub struct Settings {
     /// `[region.NAME]`: at least one.
     #[serde(rename = "region")]
     pub regions: BTreeMap<Region, RegionSettings>,
+    /// `[copy.NAME]`: destinations that are no regions. No name is that of a region.
+    #[serde(rename = "copy", skip_serializing_if = "BTreeMap::is_empty")]
+    pub copies: BTreeMap<Region, CopySettings>,
 }
 
 /// `[log]`: what is logged to standard error.
@@ -196,7 +199,18 @@ pub struct RegionSettings {
     pub cache: Option<CacheSettings>,
 }
 
-/// `[region.NAME.account.NAME]`: a storage account.
+/// `[copy.NAME]`
+#[derive(Debug, Clone, Serialize)]
+pub struct CopySettings {
+    /// What of the tables goes there.
+    #[serde(flatten, serialize_with = "super::copy::written")]
+    pub rule: CopyRule,
+    /// `[copy.NAME.account.NAME]`: at least one.
+    #[serde(rename = "account", serialize_with = "super::copy::written_accounts")]
+    pub accounts: BTreeMap<AccountName, AccountSettings>,
+}
+
+/// `[region.NAME.account.NAME]` or `[copy.NAME.account.NAME]`: a storage account.
 #[derive(Debug, Clone, Serialize)]
 pub struct AccountSettings {
     /// Where it is and how it lets us in.

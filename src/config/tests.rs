@@ -15,7 +15,7 @@ fn connection(name: &str) -> String {
 
 /// Every variable that the files in `config/` name.
 fn environment() -> Environment {
-    let accounts = ["WEST1", "WEST2", "NORTH1", "EAST1", "WEST", "NORTH", "SOUTH"]
+    let accounts = ["WEST1", "WEST2", "NORTH1", "EAST1", "WEST", "NORTH", "SOUTH", "BACKUP1"]
         .map(|name| (name, connection(&name.to_lowercase())));
     let others = [("CLIENT_SECRET", "c"), ("WEST2_SAS", "sig=s"), ("PASSWORD", "p")];
     let redis = [("WEST_REDIS_PASSWORD", "w"), ("NORTH_REDIS_PASSWORD", "n")];
@@ -411,11 +411,9 @@ fn every_setting_stands_in_the_reference_file() {
 
 fn collect(table: &Table, path: &str, into: &mut BTreeSet<String>) {
     for (key, node) in table {
-        let name = if matches!(path, "region" | "table") || path.ends_with(".account") || path.ends_with(".route") {
-            "*"
-        } else {
-            key
-        };
+        let is_named = matches!(path, "region" | "table" | "copy" | "copy.*.table");
+        let is_named = is_named || path.ends_with(".account") || path.ends_with(".route");
+        let name = if is_named { "*" } else { key };
         let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         if let document::Value::Table(table) = &node.value {
             collect(table, &path, into);

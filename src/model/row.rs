@@ -16,6 +16,9 @@ use serde_json::value::RawValue;
 
 use super::{PartitionKey, Region, RowKey, Time, Version};
 
+/// What the name of a property is followed by where its type is told.
+const TYPE: &str = "@odata.type";
+
 /// JSON that is no row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
@@ -145,6 +148,19 @@ impl RowBody {
             fields.write_properties(&mut json);
         }
         Self { json: json.finish(), version: Some(version.clone()), ..self.clone() }
+    }
+
+    /// The same row with no other properties than those that `keeps` names. Each takes its type along; keys and version stay.
+    pub fn with_properties(&self, keeps: impl Fn(&str) -> bool) -> Self {
+        // Its own JSON was written by `JsonObject`, so it parses.
+        let Ok(mut fields) = Fields::parse(&self.json) else { return self.clone() };
+        let mut json = JsonObject::with_keys(self.partition.as_str(), self.row.as_str());
+        if let Some(raw) = fields.raw(Version::PROPERTY) {
+            json.raw(Version::PROPERTY, raw);
+        }
+        fields.0.retain(|(name, _)| keeps(name.strip_suffix(TYPE).unwrap_or(name)));
+        fields.write_properties(&mut json);
+        Self { json: json.finish(), ..self.clone() }
     }
 
     /// Its partition key.
@@ -295,9 +311,9 @@ impl<'a> Fields<'a> {
         const OURS: [&str; 4] = ["PartitionKey", "RowKey", "Timestamp", Version::PROPERTY];
         // Most rows have no number of this kind; one that has thousands is not searched thousands of times.
         let annotated: LazyCell<BTreeSet<&str>, _> =
-            LazyCell::new(|| self.0.iter().filter_map(|(name, _)| name.strip_suffix("@odata.type")).collect());
+            LazyCell::new(|| self.0.iter().filter_map(|(name, _)| name.strip_suffix(TYPE)).collect());
         for (name, value) in &self.0 {
-            let subject = name.strip_suffix("@odata.type").unwrap_or(name);
+            let subject = name.strip_suffix(TYPE).unwrap_or(name);
             if name.starts_with("odata.") || OURS.contains(&subject) {
                 continue;
             }

@@ -1,7 +1,8 @@
-//! Who does what: the roles of regions and how a failover moves them, which tables are replicated, and which daemon of a
-//! region carries which shards, and which account of a region holds which rows.
+//! Who does what: the roles of regions and how a failover moves them, which tables are replicated and what of them goes to copies,
+//! which daemon of a region carries which shards, and which account of a region holds which rows.
 
 mod assignment;
+mod copies;
 mod cut;
 mod failover;
 mod filter;
@@ -18,6 +19,7 @@ mod tenancy;
 mod trail;
 
 pub use assignment::{Assignment, Mark, MoveKind, Moving, RolesRow, RolesRowError};
+pub use copies::{CopiedTable, CopyRule, Deletes, PartitionPattern, Properties};
 pub use cut::Cut;
 pub use failover::{Move, Refusal, plan_move, stand_in, too_soon};
 pub use filter::{NotReplicated, TableFilter};

@@ -176,6 +176,7 @@ impl World {
         let regions = [&local, &north, &up].map(|region| region.region().clone());
         let replicator = Replicator::new(Setup {
             local,
+            copies: vec![],
             destinations: vec![north, up],
             cache: None,
             tables: TableFilter::Every,

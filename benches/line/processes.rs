@@ -162,6 +162,7 @@ async fn round((near, far): &(Store, Store), n: usize, transactions: usize) -> R
     let stop = CancellationToken::new();
     let replicator = Replicator::new(Setup {
         local: from.clone(),
+        copies: vec![],
         destinations: vec![to.clone()],
         cache: None,
         tables: TableFilter::Every,

@@ -76,6 +76,7 @@ impl World {
         let stop = CancellationToken::new();
         let replicator = Replicator::new(Setup {
             local: self.regions[0].clone(),
+            copies: vec![],
             destinations: vec![self.regions[1].clone()],
             cache: None,
             tables: TableFilter::Every,

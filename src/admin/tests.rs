@@ -112,6 +112,7 @@ fn whole() -> Snapshot {
         oldest_waiting: None,
         last_error: Some("503 <ServerBusy> & \"slow\"".to_owned()),
         published: Time::from_unix_seconds(1_600_000_200),
+        copy: false,
     };
     let all = AccountShard::all(&[AccountName::new("west1").unwrap()]);
     let throttled = ThrottledAccount {

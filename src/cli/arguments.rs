@@ -102,6 +102,13 @@ pub(super) enum Command {
     ///
     /// By the routes in force, which the region's daemons have published; before they have, by the configuration.
     Route(RouteCommand),
+    /// Bring rows of a copy back into a region, from where every region gets them
+    ///
+    /// Each row that differs is written in the region as an application would write it: with a new version, announced, and only if
+    /// nobody has written it meanwhile. A row that was deleted is written over its tombstone. Where the copy has a part of the
+    /// properties, the others stay as they are in the region. What is newer in the region is left, unless --over-newer is given. Run
+    /// again, it writes nothing where it is done. Exit code 1 where rows could not be written.
+    Restore(super::restore::RestoreCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

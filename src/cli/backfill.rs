@@ -10,7 +10,7 @@ use super::exit::Failure;
 use super::failover::whoever;
 use super::output;
 use super::progress::Progress;
-use super::regions::follow_routes;
+use super::regions::{self, follow_routes};
 use super::settings::settings;
 use super::signals::until_asked;
 use crate::config::Settings;
@@ -88,6 +88,7 @@ fn prepared(pair: &BackfillPair, stamp: bool, settings: &Settings) -> Result<Bac
     let regions = settings.regions.iter().map(|(name, settings)| connector.region(name, settings, false));
     Ok(Backfill {
         regions: regions.collect::<Result<_, _>>().map_err(Failure::usage)?,
+        copies: regions::copies(settings, &connector)?,
         from: pair.from.clone(),
         to: pair.to.clone(),
         tables: settings.tables.clone(),

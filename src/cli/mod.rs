@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod quarantine;
 mod regions;
+mod restore;
 mod route;
 mod run;
 mod settings;
@@ -74,6 +75,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             telling(log)?;
             on_runtime(verify::verify(&command))
         }
+        Command::Restore(command) => telling(log).and_then(|()| on_runtime(restore::restore(&command))),
         Command::Backfill(command) => telling(log).and_then(|()| on_runtime(backfill::backfill(&command))),
         Command::Inspect(command) => {
             quiet()?;

@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use super::exit::Failure;
 use super::settings::settings;
+use crate::config::Settings;
 use crate::daemon::Connector;
 use crate::model::{ClosedList, Region, Row, SystemTable};
+use crate::replicator::CopySetup;
 use crate::runtime::Runtime;
 use crate::stores::{ErrorKind, Query, RegionStore, StoreError, Tables};
 use crate::telemetry::Event;
@@ -52,6 +54,26 @@ pub(super) async fn follow_routes(stores: &[RegionStore]) -> Result<(), Failure>
         }
     }
     Ok(())
+}
+
+/// The copies of a configuration.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn copies(settings: &Settings, connector: &Connector) -> Result<Vec<CopySetup>, Failure> {
+    let copies = settings.copies.iter().map(|(name, settings)| connector.copy(name, settings));
+    copies.collect::<Result<_, _>>().map_err(Failure::usage)
+}
+
+/// The stores of every region of a configuration, and those of its copies.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub(super) fn stores_and_copies(file: &Path) -> Result<(Vec<RegionStore>, Vec<RegionStore>), Failure> {
+    let settings = settings(file)?;
+    let connector = Connector::new(&settings.http, Runtime::system()).map_err(Failure::usage)?.within(PATIENCE);
+    let copies = copies(&settings, &connector)?.into_iter().map(|copy| copy.store).collect();
+    Ok((stores(file)?, copies))
 }
 
 /// What each region answers, in the order of `stores`, and who did not.

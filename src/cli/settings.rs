@@ -22,7 +22,9 @@ pub(super) fn settings(file: &Path) -> Result<Settings, Failure> {
 pub(super) fn check(config: &ConfigFile) -> Result<(), Failure> {
     let settings = settings(&config.file)?;
     let regions: Vec<_> = settings.regions.iter().map(|(name, region)| format!("{name} ({})", region.role)).collect();
-    output::print(&format!("{} is right: {}", config.file.display(), regions.join(", ")))?;
+    let copies = settings.copies.keys().map(|name| format!("{name} (copy)"));
+    let all: Vec<_> = regions.into_iter().chain(copies).collect();
+    output::print(&format!("{} is right: {}", config.file.display(), all.join(", ")))?;
     if let Some(warning) = settings.roles().warning() {
         eprintln!("tablerelay: a warning: {warning}");
     }

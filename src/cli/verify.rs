@@ -9,7 +9,7 @@ use super::arguments::{Output, VerifyCommand};
 use super::exit::Failure;
 use super::output;
 use super::progress::Progress;
-use super::regions::follow_routes;
+use super::regions::{self, follow_routes};
 use super::settings::settings;
 use super::signals::until_asked;
 use crate::config::Settings;
@@ -47,8 +47,10 @@ fn prepared(command: &VerifyCommand, settings: &Settings) -> Result<Verify, Fail
     let connector = connector.for_window(settings.replication.settle_window);
     let regions = settings.regions.iter().map(|(name, settings)| connector.region(name, settings, false));
     let regions = regions.collect::<Result<_, _>>().map_err(Failure::usage)?;
+    let copies = regions::copies(settings, &connector)?;
     let (pair, line) = ((&command.from, &command.to), tuned_by(settings));
     Ok(Verify {
+        copies,
         only: command.table.clone(),
         partition: command.partition.as_deref().map(Into::into),
         row: command.row.as_deref().map(Into::into),
@@ -96,6 +98,10 @@ fn render(verified: &Verified) -> String {
     let misplaced: u64 = verified.tables.iter().flat_map(|table| table.misplaced.values()).sum();
     if misplaced > 0 {
         parts.push(format!("{misplaced} rows lie in an account that the routes do not lead to: nobody reads them."));
+    }
+    let kept: u64 = verified.tables.iter().map(|table| table.kept).sum();
+    if kept > 0 {
+        parts.push(format!("{kept} rows that {from} does not have are kept in {to}, as its deletes are."));
     }
     if !verified.unasked.is_empty() {
         let unasked: Vec<&str> = verified.unasked.iter().map(crate::model::Region::as_str).collect();

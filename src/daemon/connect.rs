@@ -1,13 +1,14 @@
 //! From settings to stores: the one place that knows which adapter a region is reached by.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::CacheMode;
-use crate::config::{AccountSettings, CacheSettings, HttpSettings, RegionSettings};
+use crate::config::{AccountSettings, CacheSettings, CopySettings, HttpSettings, RegionSettings};
 use crate::model::{AccountName, Region};
-use crate::replicator::CacheSetup;
+use crate::replicator::{CacheSetup, CopySetup};
 use crate::resolve::Freshness;
 use crate::runtime::Runtime;
 use crate::stores::azure::{AzureQueue, AzureTables, ConnectError as AzureError, Credential, HttpOptions};
@@ -21,7 +22,7 @@ use crate::stores::{
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// An account's address or credential.
-    #[error("region.{region}.account.{account}: {error}")]
+    #[error("account.{account} of {region}: {error}")]
     Target {
         /// The region.
         region: Region,
@@ -31,7 +32,7 @@ pub enum ConnectError {
         error: TargetError,
     },
     /// An account's client.
-    #[error("region.{region}.account.{account}: {error}")]
+    #[error("account.{account} of {region}: {error}")]
     Client {
         /// The region.
         region: Region,
@@ -115,10 +116,26 @@ impl Connector {
     /// # Errors
     /// [`ConnectError`] where an account's target or client cannot be made.
     pub fn region(&self, region: &Region, settings: &RegionSettings, own: bool) -> Result<RegionStore, ConnectError> {
-        let accounts = settings.accounts.iter();
-        let accounts: Result<Vec<_>, _> =
-            accounts.map(|(name, settings)| self.account(region, name, settings, own)).collect();
-        Ok(RegionStore::routed(region.clone(), accounts?, settings.routes.clone()))
+        let accounts = self.accounts(region, &settings.accounts, own)?;
+        Ok(RegionStore::routed(region.clone(), accounts, settings.routes.clone()))
+    }
+
+    /// A copy, and what goes there.
+    ///
+    /// # Errors
+    /// [`ConnectError`] where an account's target or client cannot be made.
+    pub fn copy(&self, name: &Region, settings: &CopySettings) -> Result<CopySetup, ConnectError> {
+        let store = RegionStore::new(name.clone(), self.accounts(name, &settings.accounts, false)?);
+        Ok(CopySetup { store, rule: Arc::new(settings.rule.clone()) })
+    }
+
+    fn accounts(
+        &self,
+        region: &Region,
+        accounts: &BTreeMap<AccountName, AccountSettings>,
+        own: bool,
+    ) -> Result<Vec<Account>, ConnectError> {
+        accounts.iter().map(|(name, settings)| self.account(region, name, settings, own)).collect()
     }
 
     fn account(

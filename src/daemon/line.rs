@@ -21,7 +21,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// nothing but stores, a clock and randomness, so a simulator runs them as they are.
 pub fn start_line(tasks: &mut Tasks, setup: Setup, runtime: &Runtime) -> Arc<StatusBoard> {
     let stop = tasks.stop().clone();
-    let (local, destinations) = (setup.local.clone(), setup.destinations.clone());
+    let copies = setup.copies.iter().map(|copy| &copy.store);
+    let destinations = setup.destinations.iter().chain(copies).cloned().collect();
+    let local = setup.local.clone();
     let warming = warming(&setup);
     let replicator = Replicator::new(setup);
     let board = replicator.status();

@@ -131,6 +131,7 @@ fn setup(settings: &Settings, region: &Region, runtime: &Runtime) -> Result<Setu
     Ok(Setup {
         local: connector.region(region, own, true)?,
         destinations: destinations?,
+        copies: settings.copies.iter().map(|(name, copy)| connector.copy(name, copy)).collect::<Result<_, _>>()?,
         cache: own.cache.as_ref().map(|cache| connector.cache(region, cache)).transpose()?,
         tables: settings.tables.clone(),
         roles: settings.roles(),
@@ -173,6 +174,7 @@ fn collector(settings: &Settings, setup: &Setup, region: &Region) -> Collector {
     let ReplicationSettings { settle_window, max_clock_skew, .. } = settings.replication;
     Collector {
         regions: std::iter::once(&setup.local).chain(&setup.destinations).cloned().collect(),
+        copies: setup.copies.clone(),
         region: region.clone(),
         tables: setup.tables.clone(),
         collects: collect,

@@ -137,6 +137,7 @@ impl World {
         let place = &mut self.places[n];
         let replicator = Replicator::new(Setup {
             local: place.near(),
+            copies: vec![],
             destinations,
             cache: Some(CacheSetup {
                 cache: place.cache.clone(),

@@ -10,10 +10,11 @@ use crate::replicator::read_links;
 use crate::settle::{LinkState, LinkStatus};
 use crate::stores::RegionStore;
 
-/// The links between these regions that do not flow, or have not passed `since` of their source, as the sources publish them. One
+/// The links between these regions, and to this copy, that do not flow, or have not passed `since` of their source, as the sources publish them. One
 /// whose source does not answer has not.
 pub(super) async fn behind<'a>(
     regions: &'a [RegionStore],
+    copy: Option<&'a Region>,
     since: &BTreeMap<Region, Time>,
 ) -> Vec<(&'a Region, &'a Region)> {
     let asked = regions.iter().map(|store| async move {
@@ -22,7 +23,8 @@ pub(super) async fn behind<'a>(
     });
     let published: BTreeMap<&Region, Vec<LinkStatus>> = join_all(asked).await.into_iter().collect();
     let names = || regions.iter().map(RegionStore::region);
-    let links = names().flat_map(|source| names().filter(move |to| *to != source).map(move |to| (source, to)));
+    let links =
+        names().flat_map(|source| names().chain(copy).filter(move |to| *to != source).map(move |to| (source, to)));
     let passed = |(source, to): &(&Region, &Region)| {
         let links = published.get(source).into_iter().flatten();
         let link = links.into_iter().find(|link| link.source == **source && link.destination == **to);

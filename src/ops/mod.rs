@@ -1,5 +1,5 @@
 //! What is done when somebody asks for it: whole tables at a time through what the line does, tables copied that hold data
-//! already, waiting for it, two regions compared, the role of a writer moved, and all of that rehearsed.
+//! already, waiting for it, two regions compared, rows of a copy brought back, the role of a writer moved, and all of that rehearsed.
 
 mod backfill;
 mod collect;
@@ -7,6 +7,7 @@ mod drill;
 mod failover;
 mod links;
 mod patient;
+mod restore;
 mod scrub;
 mod stand;
 mod verify;
@@ -23,6 +24,7 @@ pub use drill::{
     DrillVerdict, FailedOver, FailedStep, Held, TellDrill, UnsentRows,
 };
 pub use failover::{Done, Failover, FailoverError, LinkRisk, Owed, Progress, Risk, RiskRow, Survey, Tell};
+pub use restore::{Restore, RestoreError, Restored, RestoredRow, Restoring, TellRestored};
 pub use scrub::{Passes, Scrubber};
 pub use verify::{
     Differs, Fate, Has, LastPass, Ledger, Repair, TellVerified, Verified, VerifiedTable, Verify, VerifyError, Waits,
@@ -30,6 +32,8 @@ pub use verify::{
 pub use wait::{Reached, Wait, Waited};
 pub use warm::{WarmError, Warmed, WarmedTable, Warming};
 
+#[cfg(test)]
+mod copied;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

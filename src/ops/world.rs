@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::failover::{Done, Failover, FailoverError};
 use crate::feed::is_record_key;
 use crate::model::{AccountName, Region, RowBody, SystemTable, TableName, Time};
-use crate::replicator::{Replicator, Roles, Settings, Setup, StatusBoard, create_missing};
+use crate::replicator::{CopySetup, Replicator, Roles, Settings, Setup, StatusBoard, create_missing};
 use crate::runtime::Runtime;
 use crate::stores::memory::{Faults, MemoryTables};
 use crate::stores::{Account, RegionStore, Tables};
-use crate::topology::{Assignment, FileRoles, Role, RolesRow, TableFilter, WriteHealth};
+use crate::topology::{Assignment, CopyRule, FileRoles, Role, RolesRow, TableFilter, WriteHealth};
 use crate::writer::{Writer, WriterOptions};
 
 pub(super) const NAMES: [&str; 3] = ["east", "north", "south"];
@@ -39,6 +39,9 @@ pub(super) struct World {
     pub stops: Vec<CancellationToken>,
     pub writers: Vec<Writer>,
     pub written: Mutex<BTreeMap<String, usize>>,
+    /// Destinations that are no regions, and their stores.
+    pub copies: Vec<CopySetup>,
+    pub copied: Vec<Arc<MemoryTables>>,
 }
 
 fn store(n: usize, tables: Arc<MemoryTables>) -> RegionStore {
@@ -48,6 +51,11 @@ fn store(n: usize, tables: Arc<MemoryTables>) -> RegionStore {
 impl World {
     /// Regions with these roles, a daemon each, all of which know their role.
     pub async fn new(roles: &[Role]) -> Self {
+        Self::with_copies(roles, vec![]).await
+    }
+
+    /// The same, with copies.
+    pub async fn with_copies(roles: &[Role], rules: Vec<(&str, CopyRule)>) -> Self {
         let runtime = Runtime::simulated(Time::from_unix_seconds(1_700_000_000), 7);
         let file = FileRoles::new(roles.iter().enumerate().map(|(n, role)| (region(n), *role)).collect());
         let (mut stores, mut writers) = (vec![], vec![]);
@@ -61,7 +69,17 @@ impl World {
         let (boards, stops) = (vec![None; roles.len()], vec![CancellationToken::new(); roles.len()]);
         let roles = vec![None; roles.len()];
         let (lines, written) = (BTreeMap::new(), Mutex::default());
-        let mut world = Self { runtime, file, stores, lines, roles, boards, stops, writers, written };
+        let (mut copies, mut copied) = (vec![], vec![]);
+        for (name, rule) in rules {
+            let name = Region::new(name).unwrap();
+            let tables = MemoryTables::new(name.clone(), AccountName::new("one").unwrap(), runtime.clone());
+            tables.faults().set_latency(Duration::from_millis(5), Duration::ZERO);
+            let store = RegionStore::new(name, vec![Account { tables: tables.clone(), queue: None }]);
+            create_missing(&store).await.unwrap();
+            copies.push(CopySetup { store, rule: Arc::new(rule) });
+            copied.push(tables);
+        }
+        let mut world = Self { runtime, file, stores, lines, roles, boards, stops, writers, written, copies, copied };
         for n in 0..world.stores.len() {
             world.start(n);
         }
@@ -81,6 +99,7 @@ impl World {
         let line = |to: usize| store(to, self.lines[&(n, to)].clone());
         let replicator = Replicator::new(Setup {
             local: line(n),
+            copies: self.copies.clone(),
             destinations: (0..self.stores.len()).filter(|to| *to != n).map(line).collect(),
             cache: None,
             tables: TableFilter::Every,
@@ -100,6 +119,13 @@ impl World {
     /// A region as the daemon of another one sees it.
     pub fn line(&self, from: usize, to: usize) -> RegionStore {
         store(to, self.lines[&(from, to)].clone())
+    }
+
+    /// A copy by a line of its own.
+    pub fn copy_line(&self, n: usize) -> RegionStore {
+        let tables = self.copied[n].by_another_line();
+        tables.faults().set_latency(Duration::from_millis(5), Duration::ZERO);
+        RegionStore::new(self.copies[n].store.region().clone(), vec![Account { tables, queue: None }])
     }
 
     /// What the daemon of a region tells of itself.

@@ -42,6 +42,7 @@ use crate::model::{AccountName, Region, Time};
 use crate::resolve::Freshness;
 use crate::settle::{Ledger, LinkPart, SettleRules};
 use crate::stores::{Account, DATE_RESOLUTION, Queue, RegionStore};
+use crate::topology::CopyRule;
 
 /// Reports that may wait for a carrier: a few for each lane.
 const REPORTS: usize = 256;
@@ -62,6 +63,7 @@ pub(super) struct Assembly {
     board: Arc<StatusBoard>,
     duty: Arc<Duty>,
     tasks: Spawner,
+    /// Regions first, then copies.
     destinations: Vec<Arc<Destination>>,
     cache: Option<CacheLane>,
     quarantine: Arc<Quarantine>,
@@ -72,13 +74,14 @@ pub(super) struct Assembly {
 
 impl Assembly {
     pub fn new(setup: Setup, board: Arc<StatusBoard>, duty: Arc<Duty>, tasks: Spawner) -> Self {
-        let Setup { local, destinations, settings, runtime, .. } = &setup;
+        let Setup { local, destinations, copies, settings, runtime, .. } = &setup;
         let writer = runtime.writer_id();
         let cache = setup.cache.clone().map(|cache| {
             let others = destinations.iter().map(|region| single(&setup, region)).collect();
             CacheLane::new(single(&setup, local), others, cache, settings)
         });
-        let quarantine = Arc::new(Quarantine::new(local.clone(), destinations.clone(), runtime.clone()));
+        let others = destinations.iter().chain(copies.iter().map(|copy| &copy.store)).cloned().collect();
+        let quarantine = Arc::new(Quarantine::new(local.clone(), others, runtime.clone()));
         let journal = Arc::new(Journal {
             store: local.clone(),
             others: destinations.clone(),
@@ -97,8 +100,12 @@ impl Assembly {
             gate: Arc::default(),
             told: Mutex::default(),
         });
-        let to = |store: &RegionStore| Destination::new(local, store.clone(), settings, writer, runtime, &tasks);
-        let destinations = destinations.iter().map(to).collect();
+        let to = |store: &RegionStore, copy: Option<&Arc<CopyRule>>| {
+            let store = (store.clone(), copy.cloned());
+            Destination::new(local, store, settings, writer, runtime, &tasks)
+        };
+        let regions = destinations.iter().map(|store| to(store, None));
+        let destinations = regions.chain(copies.iter().map(|copy| to(&copy.store, Some(&copy.rule)))).collect();
         let origin = |account: &Account| {
             let source = Arc::new(source(&setup, account, &quarantine));
             (account.tables.account().clone(), Origin { source, activity: Arc::default() })
@@ -127,6 +134,11 @@ impl Assembly {
         self.destinations.iter().enumerate().map(part).collect()
     }
 
+    /// The destinations, by consumer.
+    pub fn destinations(&self) -> impl Iterator<Item = &Region> {
+        self.destinations.iter().map(|to| to.region())
+    }
+
     /// Shards were given up. A destination that nothing waits for any more in this daemon is not its trouble.
     pub fn let_go(&self) {
         for (number, consumer) in self.consumers().into_iter().enumerate() {
@@ -150,7 +162,7 @@ impl Assembly {
         let (reports, receiver) = mpsc::channel(REPORTS);
         let (group, mut baskets) = (self.tasks.group(), Vec::new());
         for (number, consumer) in self.consumers().into_iter().enumerate() {
-            let basket = Arc::new(Basket::default());
+            let basket = Arc::new(Basket::new(consumer.copy()));
             baskets.push(basket.clone());
             let to = consumer.addressee().clone();
             let lane = Lane {

@@ -25,6 +25,7 @@ use crate::model::{Etag, RowKey, Time, Version};
 use crate::runtime::Runtime;
 use crate::settle::{Ledger, Looked, Offer};
 use crate::stores::{Continuation, StoreError};
+use crate::telemetry::metrics::ApplyOutcome;
 
 /// Rows of one look, and looks under way at a time.
 const LOOK_ROWS: usize = 200;
@@ -274,9 +275,13 @@ impl Carrier {
         self.board.progressed();
     }
 
-    fn hand_out(&self, offers: Vec<Offer>) {
-        for (number, basket) in self.baskets.iter().enumerate() {
-            let mine = offers.iter().filter(|offer| offer.consumers.contains(number)).map(|offer| Parcel {
+    fn hand_out(&mut self, offers: Vec<Offer>) {
+        for number in 0..self.baskets.len() {
+            let basket = self.baskets[number].clone();
+            let offered = offers.iter().filter(|offer| offer.consumers.contains(number));
+            let (mine, others): (Vec<_>, Vec<_>) =
+                offered.partition(|offer| basket.leaves_out(&offer.looked.row).is_none());
+            let mine = mine.into_iter().map(|offer| Parcel {
                 id: offer.looked.row.clone(),
                 look: offer.looked.look,
                 began: offer.looked.began,
@@ -287,6 +292,17 @@ impl Carrier {
             let mut mine = mine.peekable();
             if mine.peek().is_some() {
                 basket.put(mine, self.budget);
+            }
+            self.leave_out(number, &basket, &others);
+        }
+    }
+
+    /// What a copy leaves out is no change for it, so that it has all of that already.
+    fn leave_out(&mut self, number: usize, basket: &Basket, offers: &[&Offer]) {
+        for Offer { looked, .. } in offers.iter().copied() {
+            self.ledger.delivered(&looked.row, number, looked.look, &looked.finding);
+            if let Some(copy) = basket.leaves_out(&looked.row) {
+                self.board.settled(copy, ApplyOutcome::Filtered, 1);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Whom findings are brought to: another region, or the region's own cache.
+//! Whom findings are brought to: another region, a copy, or the region's own cache.
 //!
 //! Lanes and drains treat both alike: both take batches, may fail, are parked when they take nothing, keep what they miss as
 //! hints, and are probed until they are back. What differs is here.
@@ -18,9 +18,10 @@ use super::item::Outcome;
 use super::refresh::CacheLane;
 use crate::batch::Parcel;
 use crate::feed::Shard;
-use crate::model::{Addressee, RowKey, SystemTable};
+use crate::model::{Addressee, Region, RowKey, SystemTable};
 use crate::stores::{ErrorKind, StoreError};
 use crate::telemetry::metrics::ApplyOutcome;
+use crate::topology::CopyRule;
 
 /// How long a probe of a region may take.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
@@ -85,6 +86,12 @@ impl Consumer {
 
     pub fn addressee(&self) -> &Addressee {
         self.backlog().addressee()
+    }
+
+    /// Its name and what goes there, where it is a copy.
+    pub fn copy(&self) -> Option<(Region, Arc<CopyRule>)> {
+        let Self::Region(delivery) = self else { return None };
+        Some((delivery.to.region().clone(), delivery.to.copy.clone()?))
     }
 
     /// Brings it a batch; says of every parcel what became of it.

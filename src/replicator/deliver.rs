@@ -49,11 +49,19 @@ pub(super) struct Delivery {
 impl Delivery {
     /// Delivers a batch; says of every parcel what became of it.
     pub async fn deliver(&self, parcels: Vec<Parcel>) -> Vec<(Parcel, Outcome)> {
-        let heard = match self.late.heard(self.to.region(), Instant::now()) {
+        let heard = match &self.to.copy {
+            // It has no role that could have been taken from it.
+            Some(_) => Ok(Instant::now()),
+            None => self.late.heard(self.to.region(), Instant::now()),
+        };
+        let heard = match heard {
             Ok(heard) => heard,
             Err(error) => return parcels.into_iter().map(|parcel| (parcel, Outcome::Failed(error.clone()))).collect(),
         };
         let mut items: Vec<Item> = parcels.into_iter().map(|parcel| Item::new(parcel, heard)).collect();
+        if let Some(rule) = &self.to.copy {
+            items.iter_mut().for_each(|item| item.narrow(rule));
+        }
         self.set_late_aside(&mut items).await;
         for round in 0..ROUNDS {
             items.iter_mut().filter(|item| item.is_open() && item.overtaken).for_each(Item::restart);
@@ -114,7 +122,10 @@ impl Delivery {
         // What the writer has is above it. Here it is taken over; to any other region the writer's brings it, and until it is
         // there, that region lacks what was announced here.
         for (n, is_writer) in above {
-            self.settle(&mut items[n]).await;
+            // Nothing is taken over from a copy.
+            if self.to.copy.is_none() {
+                self.settle(&mut items[n]).await;
+            }
             items[n].outcome.get_or_insert(if is_writer { Outcome::LookAgain } else { Outcome::LookLater });
         }
     }
@@ -213,11 +224,21 @@ impl Delivery {
             row: item.known.version().cloned(),
             tombstone: item.tomb.as_ref().and_then(|tomb| tomb.version.clone()),
         };
-        match &item.parcel.finding {
-            Finding::Row { version, .. } => deliver_row(version, self.to.region(), &there),
-            Finding::Deleted(version) => deliver_delete(version, self.to.region(), &there),
+        let verdict = match &item.parcel.finding {
+            Finding::Row { version, .. } => deliver_row(version, self.decider(version), &there),
+            Finding::Deleted(version) => deliver_delete(version, self.decider(version), &there),
             Finding::Nothing | Finding::Future(_) => Verdict::Equal,
+        };
+        // What stands in a copy is nobody's word: one that was brought by another filter is brought anew.
+        match verdict {
+            Verdict::Equal if self.to.copy.is_some() && item.says_otherwise() => Verdict::Replace,
+            verdict => verdict,
         }
+    }
+
+    /// Whose store has a word on its own versions here (R10): that of a region. A copy has none, whatever its name once was.
+    fn decider(&self, version: &Version) -> &Region {
+        self.referee.decider(&self.to, version)
     }
 
     /// What is overwritten in its own region by another one that does not know it goes into the journal first.
@@ -425,7 +446,10 @@ impl Delivery {
     /// put the one over the other, or has the delete under way; either way its own feed tells.
     fn is_own_order(&self, item: &Item, deleted: Option<&Version>) -> bool {
         let own = |version: Option<&Version>| version.is_some_and(|version| version.is_of(self.to.region()));
-        item.verdict == Some(Verdict::Equal) && own(item.parcel.finding.version()) && own(deleted)
+        self.to.copy.is_none()
+            && item.verdict == Some(Verdict::Equal)
+            && own(item.parcel.finding.version())
+            && own(deleted)
     }
 
     async fn create_tables(&self, items: &mut [Item]) -> Result<(), StoreError> {
@@ -506,10 +530,10 @@ impl Delivery {
         };
         let arrival = |item: &Item| Some((item.parcel.id.clone(), told(item)?));
         let rows: Vec<_> = items.iter().filter_map(arrival).collect();
-        if rows.is_empty() || planted(Bug::NotTold) {
+        let Some(applied) = self.to.applied.as_ref().filter(|_| !rows.is_empty() && !planted(Bug::NotTold)) else {
             return;
-        }
-        if let Err(error) = self.to.applied.append(rows).await {
+        };
+        if let Err(error) = applied.append(rows).await {
             for item in items.iter_mut().filter(|item| told(item).is_some()) {
                 item.outcome = Some(Outcome::Failed(error.clone()));
             }

@@ -1,4 +1,4 @@
-//! A region that changes are delivered to, and what is remembered of it.
+//! A region or a copy that changes are delivered to, and what is remembered of it.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -18,6 +18,7 @@ use super::tombstones::Tombstones;
 use crate::model::{Addressee, Etag, Region, RowId, TableName, Version, WriterId};
 use crate::runtime::Runtime;
 use crate::stores::RegionStore;
+use crate::topology::CopyRule;
 
 /// Rows whose ETag is remembered per destination: some 20 MiB at the usual length of keys.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
@@ -28,7 +29,10 @@ pub(super) struct Destination {
     pub store: RegionStore,
     pub tombstones: Tombstones,
     pub single: Single,
-    pub applied: AppliedSender,
+    /// What tells it what came in; nobody reads that in a copy.
+    pub applied: Option<AppliedSender>,
+    /// What of the tables goes there, where it is a copy.
+    pub copy: Option<Arc<CopyRule>>,
     pub reception: Reception,
     /// Bounds the requests under way to the region.
     pub permits: Semaphore,
@@ -39,7 +43,7 @@ pub(super) struct Destination {
 impl Destination {
     pub fn new(
         local: &RegionStore,
-        store: RegionStore,
+        (store, copy): (RegionStore, Option<Arc<CopyRule>>),
         settings: &Settings,
         writer: WriterId,
         runtime: &Runtime,
@@ -47,7 +51,8 @@ impl Destination {
     ) -> Arc<Self> {
         let addressee = Addressee::Region(store.region().clone());
         let health = Health::new(local.region().clone(), addressee.clone(), settings.park_after);
-        let applied = AppliedSender::start(local.region().clone(), store.clone(), writer, runtime.clone(), tasks);
+        let applied = || AppliedSender::start(local.region().clone(), store.clone(), writer, runtime.clone(), tasks);
+        let applied = copy.is_none().then(applied);
         Arc::new(Self {
             tombstones: Tombstones::new(store.clone(), settings.tombstone_scan),
             single: Single::new(store.clone(), runtime.clone(), settings.settle_window),
@@ -56,6 +61,7 @@ impl Destination {
             etags: Mutex::new(LruCache::new(REMEMBERED)),
             absent: Mutex::default(),
             applied,
+            copy,
             store,
         })
     }

@@ -12,7 +12,7 @@ use super::late::{self, LateDesk, Ruling};
 use super::quarantine::Quarantine;
 use super::single::{Settled, Single, Unsettled};
 use crate::batch::Parcel;
-use crate::model::{ClosedList, Region, RowId};
+use crate::model::{ClosedList, Region, RowId, Version};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Verdict, deliver_delete, deliver_row, from_the_future};
 use crate::runtime::Runtime;
@@ -54,10 +54,11 @@ impl Referee {
         let stand = to.single.stand(id).await?;
         let there = stand.standing(to.region());
         let verdict = match &parcel.finding {
-            Finding::Row { .. } => deliver_row(version, to.region(), &there),
-            _ => deliver_delete(version, to.region(), &there),
+            Finding::Row { .. } => deliver_row(version, self.decider(to, version), &there),
+            _ => deliver_delete(version, self.decider(to, version), &there),
         };
         let settled = match verdict {
+            Verdict::Newer if to.copy.is_some() => return self.yield_to_copy(to, id, &stand.newest(to.region())).await,
             Verdict::Newer => {
                 let newer = stand.newest(to.region());
                 let newer = match (&newer, &there.tombstone) {
@@ -132,6 +133,36 @@ impl Referee {
                 self.quarantine.refused_row(id, &theirs, self.here.region(), &error).await?;
                 Ok(Disagreement::Quarantined)
             }
+            Err(Unsettled::Failed(error)) => Err(error),
+        }
+    }
+
+    /// A region whose store has a word on this version where it is brought to `to` (R10): that of `to`, unless it is a copy.
+    pub fn decider<'a>(&'a self, to: &'a Destination, version: &Version) -> &'a Region {
+        if to.copy.is_some() && version.is_of(to.region()) { self.here.region() } else { to.region() }
+    }
+
+    /// A copy has something newer. It is no region, so nothing is taken over from there, and R6 has no need of it: another region
+    /// has brought it, and brings it here too. But where this region issued it, its own store has put something else over it since,
+    /// or in its place, and nobody but this region could tell: what stands here is lifted above it, by R10.
+    async fn yield_to_copy(&self, to: &Destination, id: &RowId, theirs: &Finding) -> Result<Disagreement, StoreError> {
+        let Some(winner) = theirs.version().filter(|version| version.is_of(self.here.region())) else {
+            return Ok(Disagreement::Superseded);
+        };
+        let clock = self.here.store.holding(&id.table, &id.partition).clock();
+        let now = clock.at(Instant::now()).unwrap_or_else(|| self.runtime.now());
+        if from_the_future(winner, now, self.max_clock_skew) {
+            return Ok(Disagreement::Superseded);
+        }
+        self.late.heard(self.here.region(), Instant::now())?;
+        match self.here.lift(id, winner).await {
+            Ok(Settled::Lifted) => {
+                info!(event = Event::RowLifted.as_str(), region = %self.here.region(), copy = %to.region(), version = %winner,
+                    "this region's own order was kept");
+                Ok(Disagreement::Lifted)
+            }
+            Ok(Settled::Had | Settled::Written) => Ok(Disagreement::Superseded),
+            Err(Unsettled::LookAgain) => Ok(Disagreement::Gone),
             Err(Unsettled::Failed(error)) => Err(error),
         }
     }

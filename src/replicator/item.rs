@@ -5,11 +5,12 @@ use tokio::time::Instant;
 use super::journal::Lost;
 use super::tombstones::Tomb;
 use crate::batch::Parcel;
-use crate::model::{Etag, Row, Version};
+use crate::model::{Etag, Row, RowId, Version};
 use crate::planted::{Bug, planted};
-use crate::resolve::{Finding, Verdict};
+use crate::resolve::{Content, Finding, Verdict};
 use crate::stores::{Condition, Operation, StoreError};
 use crate::telemetry::metrics::ApplyOutcome;
+use crate::topology::CopyRule;
 
 /// What became of a parcel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ impl Known {
 #[derive(Debug)]
 pub(super) struct Item {
     pub parcel: Parcel,
+    /// What was found, where less than that goes to the destination.
+    found: Option<Finding>,
     /// When the older of what its delivery rests on began: the look, and the reading of the destination's roles.
     pub began: Instant,
     pub known: Known,
@@ -71,6 +74,7 @@ impl Item {
         Self {
             began: parcel.began.min(heard),
             parcel,
+            found: None,
             known: Known::Nothing,
             there: None,
             tomb: None,
@@ -81,6 +85,28 @@ impl Item {
             alone: false,
             outcome,
         }
+    }
+
+    /// Makes of it what goes to a copy, if anything does.
+    pub fn narrow(&mut self, rule: &CopyRule) {
+        let RowId { table, partition, .. } = &self.parcel.id;
+        self.outcome = match &self.parcel.finding {
+            _ if !self.is_open() => return,
+            _ if !rule.takes(table, partition) => Some(Outcome::Done(ApplyOutcome::Filtered)),
+            Finding::Deleted(_) if rule.keeps_deleted(table) => Some(Outcome::Done(ApplyOutcome::Kept)),
+            Finding::Row { version, body } => {
+                let finding = Finding::Row { version: version.clone(), body: rule.project(table, body) };
+                self.found = Some(std::mem::replace(&mut self.parcel.finding, finding));
+                None
+            }
+            _ => None,
+        };
+    }
+
+    /// Whether a row of the version that is brought stands there and says something else: another filter has brought it.
+    pub fn says_otherwise(&self) -> bool {
+        let (Finding::Row { body, .. }, Some(there)) = (&self.parcel.finding, &self.there) else { return false };
+        body.json() != there.body.json() && Content::of(body) != Content::of(&there.body)
     }
 
     /// Whether it still has to be settled.
@@ -188,7 +214,10 @@ impl Item {
     }
 
     /// What became of it; what is still open after the last round waits for another look.
-    pub fn finish(self) -> (Parcel, Outcome) {
+    pub fn finish(mut self) -> (Parcel, Outcome) {
+        if let Some(found) = self.found {
+            self.parcel.finding = found;
+        }
         (self.parcel, self.outcome.unwrap_or(Outcome::LookAgain))
     }
 }

@@ -14,10 +14,12 @@ use super::health::{Backoff, Health, Why};
 use super::item::Outcome;
 use crate::batch::{Limits, Parcel, Pending};
 use crate::feed::Hint;
+use crate::model::{Region, RowId};
 use crate::planted::{Bug, planted};
 use crate::resolve::Finding;
 use crate::runtime::Runtime;
 use crate::stores::StoreError;
+use crate::topology::CopyRule;
 
 /// How often a lane whose batch takes long looks at what waits behind it.
 const CROWD_CHECK: Duration = Duration::from_millis(500);
@@ -27,9 +29,21 @@ const CROWD_CHECK: Duration = Duration::from_millis(500);
 pub(super) struct Basket {
     pending: Mutex<Pending>,
     filled: Notify,
+    /// Of a copy: its name, and what goes there.
+    copy: Option<(Region, Arc<CopyRule>)>,
 }
 
 impl Basket {
+    pub fn new(copy: Option<(Region, Arc<CopyRule>)>) -> Self {
+        Self { copy, ..Self::default() }
+    }
+
+    /// The copy that has nothing to do with this row, where it is that of one.
+    pub fn leaves_out(&self, id: &RowId) -> Option<&Region> {
+        let (name, rule) = self.copy.as_ref()?;
+        (!rule.takes(&id.table, &id.partition)).then_some(name)
+    }
+
     /// Takes parcels in, all at once, so that a batch never takes half of a transaction. Beyond the budget only the key
     /// waits: the row is read again when its turn comes.
     pub fn put(&self, parcels: impl IntoIterator<Item = Parcel>, budget: usize) {

@@ -248,8 +248,8 @@ impl Leases {
         self.board.joined(self.tenancy.me(), self.tenancy.is_complete(), others);
         // What somebody knew that is gone by now is true even so.
         for member in self.tenancy.others() {
-            for (consumer, to) in self.assembly.setup().destinations.iter().enumerate() {
-                let part = member.links.iter().find(|part| part.destination == *to.region());
+            for (consumer, to) in self.assembly.destinations().enumerate() {
+                let part = member.links.iter().find(|part| part.destination == *to);
                 if let Some(time) = part.and_then(|part| part.last_sync) {
                     self.board.learn(consumer, &member.read, time);
                 }

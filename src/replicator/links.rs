@@ -92,6 +92,7 @@ impl Publisher {
                 oldest_waiting,
                 last_error: all.last_error,
                 published: self.runtime.now(),
+                copy: to.copy.is_some(),
             }
         };
         self.destinations.iter().enumerate().map(link).collect()

@@ -27,7 +27,7 @@ use super::roles::in_time;
 use super::single::{Single, Unsettled};
 use super::tasks::Tasks;
 use super::tombstones::Tombstones;
-use super::{Roles, Setup, read_roles, severed};
+use super::{CopySetup, Roles, Setup, read_roles, severed};
 use crate::batch::Parcel;
 use crate::feed::AccountShard;
 use crate::model::{Region, RowId, Time, Version, WriterId};
@@ -71,12 +71,15 @@ pub(crate) struct Mender {
 }
 
 impl Mender {
-    /// Of the region of `setup` and the destination `to`; `None` where it is none.
+    /// Of the region of `setup` and the destination `to`, a region or a copy; `None` where it is none.
     pub(crate) fn new(mut setup: Setup, to: &Region) -> Option<Self> {
         let roles = Roles::new(setup.local.region().clone(), setup.roles.clone(), setup.settings.settle_window / 2);
         let roles = Arc::new(roles);
         for other in &mut setup.destinations {
             *other = other.severable(&severed(&roles, other.region(), &setup.runtime));
+        }
+        for CopySetup { store, .. } in &mut setup.copies {
+            *store = store.severable(&severed(&roles, store.region(), &setup.runtime));
         }
         let shards = AccountShard::all(setup.local.accounts().iter().map(|account| account.tables.account()));
         let duty = Arc::<Duty>::default();
@@ -215,6 +218,9 @@ impl Mender {
     /// Nothing is here, not even a tombstone: what is there is right.
     async fn take_over(&self, id: &RowId) -> Result<(), String> {
         let (to, began) = (&self.delivery.to, Instant::now());
+        if to.copy.is_some() {
+            return Err("it is absent here, and nothing is taken over from a copy".to_owned());
+        }
         let stand = to.single.stand(id).await.map_err(|error| error.to_string())?;
         let theirs = stand.newest(to.region());
         if theirs == Finding::Nothing {

@@ -10,6 +10,9 @@
 //! counts as delivered for the records, and its [`drain`] brings it what the hints name when it is back. The [`census`] counts them.
 //! So is the cache; a [`consumer`] is either.
 //!
+//! A destination may be a *copy*: no region, but an account with a filter of its own. What the filter leaves out never comes into its
+//! basket, what it takes is projected by the delivery, and nothing is ever taken over from there.
+//!
 //! Several daemons of a region share its shards by [leases](crate::topology::Tenancy): the keeper of this daemon's lease starts
 //! carriers and lanes for the shards that it takes, and ends them before it gives a shard up.
 //!
@@ -90,7 +93,7 @@ pub(crate) use self::marks::{read_marks, replace_marks};
 pub(crate) use self::mending::{Brought, Mender, Uneven};
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
 pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, read_trail, replace_cut, replace_roles};
-pub use self::settings::{CacheSetup, Settings, Setup};
+pub use self::settings::{CacheSetup, CopySetup, Settings, Setup};
 pub(crate) use self::sight::{Sights, VERSION_ALONE};
 pub use self::tasks::{LineTask, ReplicatorError, Roll};
 
@@ -160,6 +163,9 @@ impl Replicator {
         let heard = setup.destinations.iter().map(heard).collect();
         for to in &mut setup.destinations {
             *to = to.severable(&severed(&roles, to.region(), &setup.runtime));
+        }
+        for CopySetup { store, .. } in &mut setup.copies {
+            *store = store.severable(&severed(&roles, store.region(), &setup.runtime));
         }
         let board = Arc::new(StatusBoard::new(shards.clone(), duty.clone(), roles));
         Self { setup, heard, board, duty, shards, roll: Arc::default() }

@@ -7,7 +7,7 @@ use crate::batch::Limits;
 use crate::cache::KeyTemplate;
 use crate::runtime::Runtime;
 use crate::stores::{Cache, RegionStore};
-use crate::topology::{FileRoles, LateWrites, ReadRules, TableFilter};
+use crate::topology::{CopyRule, FileRoles, LateWrites, ReadRules, TableFilter};
 
 /// How the line is tuned. The defaults are the configuration's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,15 @@ pub struct CacheSetup {
     pub warm: Option<u32>,
 }
 
+/// A destination that is no region, and what goes there.
+#[derive(Debug, Clone)]
+pub struct CopySetup {
+    /// Its accounts.
+    pub store: RegionStore,
+    /// What of the tables goes there.
+    pub rule: Arc<CopyRule>,
+}
+
 /// What a line is made of.
 #[derive(Debug)]
 pub struct Setup {
@@ -121,6 +130,8 @@ pub struct Setup {
     pub local: RegionStore,
     /// The other regions.
     pub destinations: Vec<RegionStore>,
+    /// Destinations that are no regions.
+    pub copies: Vec<CopySetup>,
     /// This region's cache, where it has one.
     pub cache: Option<CacheSetup>,
     /// Which tables are replicated.

@@ -3,11 +3,14 @@
 //! Versions are read alone where they are enough; a sight is nothing that could be delivered, which is what a
 //! [look](super::look) is for.
 
+use std::sync::Arc;
+
 use super::rows::read_selected;
 use super::tombstones::Tombstones;
 use crate::model::{RowId, Time, Version};
 use crate::resolve::{Content, Sight, Standing};
 use crate::stores::{ErrorKind, RegionStore, StoreError};
+use crate::topology::CopyRule;
 
 /// The properties that tell the version of a row.
 pub(crate) const VERSION_ALONE: [&str; 3] = ["PartitionKey", "RowKey", Version::PROPERTY];
@@ -18,13 +21,19 @@ pub(crate) struct Sights {
     store: RegionStore,
     tombstones: Tombstones,
     content: bool,
+    copy: Option<Arc<CopyRule>>,
 }
 
 impl Sights {
     /// `content` says whether rows are read whole; up to `scan` tombstones of a shard are read at once.
     pub(crate) fn new(store: RegionStore, scan: u16, content: bool) -> Self {
         let tombstones = Tombstones::new(store.clone(), scan);
-        Self { store, tombstones, content }
+        Self { store, tombstones, content, copy: None }
+    }
+
+    /// The same, where rows are seen as they are brought to a copy.
+    pub(crate) fn as_copied(self, copy: Option<Arc<CopyRule>>) -> Self {
+        Self { copy, ..self }
     }
 
     /// The region.
@@ -49,7 +58,10 @@ impl Sights {
         let sight = |id: &&RowId| match (rows.get(*id), deleted.get(*id)) {
             (Some(row), _) => {
                 let standing = Standing { row: Some(row.version(self.store.region())), tombstone: None };
-                let content = self.content.then(|| Content::of(&row.body));
+                let content = self.content.then(|| match &self.copy {
+                    Some(rule) => Content::of(&rule.project(&id.table, &row.body)),
+                    None => Content::of(&row.body),
+                });
                 (Sight { standing, content }, Some(row.timestamp))
             }
             (None, Some(tomb)) => {

@@ -93,6 +93,7 @@ impl World {
         let stop = CancellationToken::new();
         let replicator = Replicator::new(Setup {
             local: self.regions[n].clone(),
+            copies: vec![],
             destinations: self.regions.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, r)| r.clone()).collect(),
             cache: Some(CacheSetup {
                 cache: self.caches[n].clone(),

@@ -51,6 +51,9 @@ closed_list! {
         Lift = "lift",
             "what stands in the region that issued the version gets a new version above it, announced there, and is brought to the other one",
             "none";
+        Nothing = "nothing",
+            "it stands in a copy, from which nothing is taken over, and the region does not have it, or has something older",
+            "wait until the region has it from where it was written; if it is nowhere else, `tablerelay restore` brings it back, or delete it in the copy";
     }
 }
 
@@ -118,6 +121,18 @@ pub fn mend(difference: Difference, (from, here): (&Region, &Standing), (to, the
     if verdict == Verdict::Lift { Mend::Lift } else { brings }
 }
 
+/// What mends a difference between the region `from` and a copy, where `there` stands: nothing is taken over from a copy. What `from`
+/// itself has issued and has put something else over since is another thing: then its own order is kept, by a lift.
+pub fn mend_copy(difference: Difference, from: &Region, there: &Standing) -> Mend {
+    let newest = there.row.as_ref().max(there.tombstone.as_ref());
+    match difference {
+        Difference::Missing | Difference::Stale | Difference::Content => Mend::Copy,
+        Difference::DeletedHere => Mend::Delete,
+        Difference::Newer | Difference::DeletedThere if newest.is_some_and(|version| version.is_of(from)) => Mend::Lift,
+        Difference::Extra | Difference::Newer | Difference::DeletedThere => Mend::Nothing,
+    }
+}
+
 /// The region of two that has the word where a version stands for two things: its own region's, and of a third region's version that of `from`.
 pub fn keeper<'a>(version: &Version, from: &'a Region, to: &'a Region) -> &'a Region {
     if version.is_of(to) { to } else { from }
@@ -182,6 +197,22 @@ mod tests {
     use proptest::prelude::*;
 
     const REGIONS: [&str; 3] = ["east", "north", "west"];
+
+    #[test]
+    fn nothing_is_taken_over_from_a_copy() {
+        let there = |row: Option<Version>, tombstone| Standing { row, tombstone };
+        let mend = |kind, there: &Standing| mend_copy(kind, &region(0), there);
+        let (own, other) = (there(Some(of(0, 7)), None), there(Some(of(1, 7)), None));
+        for kind in [Difference::Missing, Difference::Stale, Difference::Content] {
+            assert_eq!((mend(kind, &own), mend(kind, &other)), (Mend::Copy, Mend::Copy));
+        }
+        assert_eq!(mend(Difference::DeletedHere, &other), Mend::Delete);
+        assert_eq!((mend(Difference::Newer, &own), mend(Difference::Newer, &other)), (Mend::Lift, Mend::Nothing));
+        assert_eq!((mend(Difference::Extra, &own), mend(Difference::Extra, &other)), (Mend::Nothing, Mend::Nothing));
+        let deleted = |n| there(None, Some(of(n, 7)));
+        assert_eq!(mend(Difference::DeletedThere, &deleted(0)), Mend::Lift);
+        assert_eq!(mend(Difference::DeletedThere, &deleted(2)), Mend::Nothing);
+    }
 
     fn region(n: usize) -> Region {
         Region::new(REGIONS[n]).unwrap()

@@ -22,7 +22,7 @@ mod meaning;
 
 pub use conflict::{Decision, Evidence, decision, is_conflict, may_conflict};
 pub use deliver::{Verdict, deliver_delete, deliver_row};
-pub use differ::{Content, Difference, Mend, Sight, difference, has_passed, keeper, mend};
+pub use differ::{Content, Difference, Mend, Sight, difference, has_passed, keeper, mend, mend_copy};
 pub use finding::{Finding, Standing};
 pub use freshness::Freshness;
 pub use future::from_the_future;

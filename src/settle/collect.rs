@@ -77,6 +77,8 @@ pub struct Known {
     pub regions: BTreeSet<Region>,
     /// Those of them that could not be read.
     pub unreachable: BTreeSet<Region>,
+    /// The copies that deletes are applied to.
+    pub copies: BTreeSet<Region>,
     /// Regions that were taken out and still count.
     pub out: BTreeSet<Region>,
     /// The Last Sync Times that were published last, by source and destination.
@@ -128,7 +130,7 @@ pub fn watermark(own: &Region, known: &Known, rules: CollectRules, now: Time) ->
         }
     };
     for source in &known.regions {
-        for destination in known.regions.iter().filter(|destination| *destination != source) {
+        for destination in known.regions.union(&known.copies).filter(|destination| *destination != source) {
             if planted(Bug::CollectedOneWay) && source != own {
                 continue;
             }
@@ -235,6 +237,17 @@ mod tests {
         assert_eq!(found(&silent), (None, HeldBy::RegionUnreachable, "west".into()));
         let out = Known { out: [Region::new("south").unwrap()].into(), ..known() };
         assert_eq!(found(&out), (None, HeldBy::RegionTakenOut, "south".into()));
+    }
+
+    #[test]
+    fn a_copy_that_deletes_are_applied_to_holds_by_the_links_that_lead_there() {
+        let backup = Region::new("backup").unwrap();
+        let mut copied = Known { copies: [backup.clone()].into(), ..known() };
+        assert_eq!(found(&copied), (None, HeldBy::LinkUnknown, "east>backup".into()));
+        for n in 0..3 {
+            copied.links.insert((region(n), backup.clone()), at(100_000 - 10_000 * n as i64));
+        }
+        assert_eq!(found(&copied), (Some(at(79_900)), HeldBy::LinkBehind, "west>backup".into()));
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// When this was published, by the wall clock of the daemon that did.
     pub published: Time,
+    /// Whether the destination is a copy, which is no region.
+    pub copy: bool,
 }
 
 /// What a region tells the others of itself as a place to read: who is too far behind leaves its readers to whoever is fresher.
@@ -109,6 +111,7 @@ impl LinkStatus {
             .maybe("OldestWaiting", time(self.oldest_waiting).as_deref())
             .maybe("LastError", error.as_deref())
             .string("Published", &self.published.to_string())
+            .maybe("Copy", self.copy.then_some("yes"))
             .finish()
     }
 
@@ -138,6 +141,7 @@ impl LinkStatus {
             oldest_waiting: fields.time("OldestWaiting")?,
             last_error: row.string("LastError"),
             published: fields.required("Published", TIME, |text| Time::parse(text).ok())?,
+            copy: row.string("Copy").is_some(),
         })
     }
 }
@@ -203,6 +207,7 @@ mod tests {
             oldest_waiting: None,
             last_error: Some("503 ServerBusy: \"slow\" down".to_owned()),
             published: Time::from_unix_seconds(1_600_000_001),
+            copy: false,
         }
     }
 
@@ -220,6 +225,7 @@ mod tests {
             oldest_waiting: Some(full.published),
             last_error: None,
             state: LinkState::Parked,
+            copy: true,
             ..full
         };
         assert_eq!(LinkStatus::decode(&bare.encode()), Ok(bare));

@@ -90,6 +90,12 @@ closed_list! {
         Journaled = "journaled",
             "the row was written where nobody may write, and stands in the conflict journal instead of here",
             "run `tablerelay conflicts list`";
+        Kept = "kept",
+            "the row was deleted, and the copy keeps such rows as they were",
+            "none";
+        Filtered = "filtered",
+            "the row does not go to this copy, by the copy's filter",
+            "none";
     }
 }
 

@@ -65,6 +65,7 @@ impl Fleet {
         let cache = CacheSetup { markers: Some(cache.clone()), cache, keys: KeyTemplate::default(), warm };
         let setup = Setup {
             local: world.lines(&who, region, region, true),
+            copies: vec![],
             destinations: others.map(|other| world.lines(&who, region, other, true)).collect(),
             cache: (world.shape.cached || region > 0).then_some(cache),
             tables: TableFilter::Every,

@@ -310,6 +310,7 @@ fn parked() -> LinkStatus {
         oldest_waiting: None,
         last_error: None,
         published: time(1),
+        copy: false,
     }
 }
 

@@ -101,18 +101,19 @@ impl Link {
 }
 
 pub(super) async fn status(command: &Status) -> Result<(), Failure> {
-    let stores = regions::stores(&command.config.file)?;
-    let report = collect(&stores, Runtime::system().now()).await;
+    let (stores, copies) = regions::stores_and_copies(&command.config.file)?;
+    let report = collect(&stores, &copies, Runtime::system().now()).await;
     match command.output {
         Output::Json => output::print_json(&report)?,
         Output::Table => output::print(&report.render())?,
     }
-    regions::report(&report.unreachable, stores.len())?;
+    regions::report(&report.unreachable, stores.len() + copies.len())?;
     report.concluded()
 }
 
-async fn collect(stores: &[RegionStore], at: Time) -> Report {
-    let (answered, unreachable) = regions::ask(stores, |store| async move {
+async fn collect(regions: &[RegionStore], copies: &[RegionStore], at: Time) -> Report {
+    let stores = [regions, copies].concat();
+    let (answered, unreachable) = regions::ask(&stores, |store| async move {
         let partition = PartitionKey::from(LinkStatus::PARTITION);
         let query = Query::new(Scope::Partition { partition, from: None, through: None });
         // As many as the regions squared: a few.
@@ -120,8 +121,9 @@ async fn collect(stores: &[RegionStore], at: Time) -> Report {
         Ok((links.0, read_collection(store).await?))
     })
     .await;
-    let names = || stores.iter().map(RegionStore::region);
-    let pairs = names().flat_map(|source| names().map(move |destination| (source, destination)));
+    // Every region has a link to every other one, and to every copy.
+    let names = |stores| <[RegionStore]>::iter(stores).map(RegionStore::region);
+    let pairs = names(regions).flat_map(|source| names(&stores).map(move |destination| (source, destination)));
     let links: BTreeSet<Link> =
         pairs.filter(|(source, destination)| source != destination).map(|(a, b)| Link::of(a, b)).collect();
     let (mut known, mut garbled) = (BTreeMap::<Link, LinkStatus>::new(), BTreeSet::new());
@@ -190,7 +192,7 @@ impl Report {
         for Shown { link, age, stale, .. } in &self.links {
             table.add_row([
                 link.source.to_string(),
-                link.destination.to_string(),
+                format!("{}{}", link.destination, if link.copy { " (copy)" } else { "" }),
                 link.state.to_string(),
                 output::duration(link.lag),
                 time(link.last_sync),

@@ -18,6 +18,7 @@ fn link(source: &str, destination: &str, published: i64) -> LinkStatus {
         destination: Region::new(destination).unwrap(),
         state: LinkState::Flowing,
         last_sync: Some(Time::from_unix_seconds(published - 2)),
+        copy: false,
         fresh_to: None,
         word: None,
         lag: Duration::from_millis(40),
@@ -44,7 +45,7 @@ async fn the_newest_word_on_each_link_counts_whoever_has_it() {
     let newer = LinkStatus { state: failing, last_error: Some("503: busy".into()), ..link("west", "north", 1_990) };
     publish(&east, &[newer, link("north", "west", 1_500)]).await;
     north_tables.faults().cut(true);
-    let report = collect(&[east, north, west], Time::from_unix_seconds(2_025)).await;
+    let report = collect(&[east, north, west], &[], Time::from_unix_seconds(2_025)).await;
     insta::assert_snapshot!(report.render(), @r#"
     SOURCE  DESTINATION  STATE        LAG      LAST SYNC TIME        WAITING  OLDEST WAITING  PUBLISHED         LAST ERROR
     north   west         flowing      0.040 s  1970-01-01T00:33:18Z  0        -               25 s ago
@@ -80,7 +81,7 @@ async fn nothing_is_said_of_a_link_of_which_neither_end_can_be_read() {
         tables.faults().cut(true);
     }
     let stores = [east, north, west];
-    let report = collect(&stores, Time::from_unix_seconds(2_010)).await;
+    let report = collect(&stores, &[], Time::from_unix_seconds(2_010)).await;
     insta::assert_snapshot!(report.render(), @r#"
     SOURCE  DESTINATION  STATE    LAG      LAST SYNC TIME        WAITING  OLDEST WAITING  PUBLISHED          LAST ERROR
     north   west         flowing  0.040 s  1970-01-01T00:31:38Z  0        -               110 s ago (stale)
@@ -111,7 +112,7 @@ async fn nothing_is_said_of_a_link_of_which_neither_end_can_be_read() {
     for tables in [&north_tables, &east_tables] {
         tables.faults().cut(false);
     }
-    let report = collect(&stores, Time::from_unix_seconds(2_010)).await;
+    let report = collect(&stores, &[], Time::from_unix_seconds(2_010)).await;
     assert!(report.concluded().is_ok(), "{report:?}");
     assert!(
         report.render().contains("east to north: unknown: its state stands neither in east nor in north; see whether")
@@ -123,7 +124,7 @@ async fn a_region_that_others_tell_of_all_the_same_is_no_failure() {
     let ((_, west), (north_tables, north)) = (region("west"), region("north"));
     publish(&west, &[link("west", "north", 2_000), link("north", "west", 2_000)]).await;
     north_tables.faults().cut(true);
-    let report = collect(&[north, west], Time::from_unix_seconds(2_010)).await;
+    let report = collect(&[north, west], &[], Time::from_unix_seconds(2_010)).await;
     assert_eq!((report.links.len(), report.unknown.len(), report.unreachable.len()), (2, 0, 1), "{report:?}");
     assert!(report.concluded().is_ok());
 }
@@ -135,7 +136,7 @@ async fn a_state_in_a_form_that_is_not_known_is_not_taken_for_none() {
     let key = LinkStatus::row_key(west.region(), north.region());
     let newer = RowBody::builder(&LinkStatus::PARTITION.into(), &key).string("State", "resting").finish();
     west.home().write(&SystemTable::Control.name(), &Operation::Insert(newer)).await.unwrap();
-    let report = collect(&[north, west], Time::from_unix_seconds(2_010)).await;
+    let report = collect(&[north, west], &[], Time::from_unix_seconds(2_010)).await;
     assert_eq!(report.unknown[0].why, Silence::Unreadable, "{report:?}");
     assert!(report.render().contains("(docs/runbook.md#row-unreadable)"), "{}", report.render());
     assert!(report.concluded().is_err());
@@ -144,7 +145,7 @@ async fn a_state_in_a_form_that_is_not_known_is_not_taken_for_none() {
 #[tokio::test(start_paused = true)]
 async fn a_region_where_no_daemon_has_run_is_empty_and_not_unreachable() {
     let ((_, west), (_, north)) = (region("west"), region("north"));
-    let report = collect(&[north, west], Time::EPOCH).await;
+    let report = collect(&[north, west], &[], Time::EPOCH).await;
     assert_eq!((report.links.len(), report.unknown.len(), report.unreachable.len()), (0, 2, 0), "{report:?}");
     assert!(report.render().contains("see whether the daemon of the source runs"));
     assert!(report.concluded().is_ok());

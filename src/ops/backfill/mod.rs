@@ -33,7 +33,7 @@ use self::work::Work;
 use super::patient::patiently;
 use super::verify::{Repair, Verify};
 use crate::model::{Etag, Region, TableName, Time};
-use crate::replicator::{self, Mender, Setup, create_missing};
+use crate::replicator::{self, CopySetup, Mender, Setup, create_missing};
 use crate::resolve::Freshness;
 use crate::runtime::Runtime;
 use crate::stores::{Pacer, RegionStore};
@@ -53,9 +53,11 @@ const HEARD_WITHIN: Duration = Duration::from_secs(60);
 pub struct Backfill {
     /// Every region: rows that differ may wait in a third one.
     pub regions: Vec<RegionStore>,
+    /// The copies, which are no regions and may be copied to.
+    pub copies: Vec<CopySetup>,
     /// The region that is copied from.
     pub from: Region,
-    /// The region that is copied to.
+    /// The region or copy that is copied to.
     pub to: Region,
     /// The tables that are replicated.
     pub tables: TableFilter,
@@ -321,9 +323,12 @@ impl Backfill {
             _ => store.clone(),
         };
         let regions: Vec<RegionStore> = self.regions.iter().map(of).collect();
+        let copy = |copy: &CopySetup| CopySetup { store: of(&copy.store), rule: copy.rule.clone() };
+        let copies: Vec<CopySetup> = self.copies.iter().map(copy).collect();
         let setup = Setup {
             local: pair.from.clone(),
             destinations: regions.iter().filter(|store| *store.region() != self.from).cloned().collect(),
+            copies: copies.clone(),
             cache: None,
             tables: self.tables.clone(),
             roles: self.roles.clone(),
@@ -334,10 +339,10 @@ impl Backfill {
         let pair_of = (&self.from, &self.to);
         let (tables, roles) = (self.tables.clone(), self.roles.clone());
         let verify = Verify::of(regions, pair_of, tables, roles, self.line.clone(), self.runtime.clone());
-        let verify = Verify { repair: Repair::Yes, ..verify };
+        let verify = Verify { repair: Repair::Yes, content: self.copy().is_some(), copies, ..verify };
         Ok(Arc::new(Work {
             mender: Mender::new(setup, &self.to).ok_or_else(|| self.unknown(&self.to))?,
-            links: self.store(&self.to)?.clone(),
+            links: self.destination()?.clone(),
             heads: hold.heads_held().await,
             fresh: Freshness::new(self.line.settle_window),
             window: self.line.settle_window,
@@ -405,7 +410,9 @@ impl Backfill {
     }
 
     fn unknown(&self, region: &Region) -> BackfillError {
-        let known = self.regions.iter().map(|store| store.region().as_str()).collect::<Vec<_>>().join(", ");
+        let copies = self.copies.iter().map(|copy| &copy.store).filter(|_| *region == self.to);
+        let known: Vec<&str> = self.regions.iter().chain(copies).map(|store| store.region().as_str()).collect();
+        let known = known.join(", ");
         BackfillError::NoRegion { region: region.clone(), known }
     }
 
@@ -414,8 +421,17 @@ impl Backfill {
         store.ok_or_else(|| self.unknown(region))
     }
 
+    /// The copy that is copied to, where it is one.
+    fn copy(&self) -> Option<&CopySetup> {
+        self.copies.iter().find(|copy| *copy.store.region() == self.to)
+    }
+
+    fn destination(&self) -> Result<&RegionStore, BackfillError> {
+        self.copy().map_or_else(|| self.store(&self.to), |copy| Ok(&copy.store))
+    }
+
     fn pair(&self) -> Result<Pair, BackfillError> {
-        let (from, to) = (self.store(&self.from)?, self.store(&self.to)?);
+        let (from, to) = (self.store(&self.from)?, self.destination()?);
         if self.from == self.to {
             return Err(BackfillError::SameRegion { region: self.from.clone() });
         }
@@ -440,8 +456,9 @@ impl Backfill {
             table: "the list of tables".to_owned(),
             error: Box::new(error),
         })?;
+        let goes = |table: &TableName| self.copy().is_none_or(|copy| copy.rule.tables.matches(table));
         let there: BTreeSet<TableName> =
-            lists.into_iter().flatten().filter(|table| self.tables.matches(table)).collect();
+            lists.into_iter().flatten().filter(|table| self.tables.matches(table) && goes(table)).collect();
         match &self.only {
             None => Ok(there.into_iter().collect()),
             Some(only) if there.contains(only) => Ok(vec![only.clone()]),

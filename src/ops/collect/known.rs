@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::model::{Etag, Region, Time};
 use crate::ops::patient::{or_nothing, patiently};
 use crate::ops::verify::{LastPass, PassKind, last_passes};
-use crate::replicator::{read_links, read_marks};
+use crate::replicator::{CopySetup, read_links, read_marks};
 use crate::settle::{Known, LinkStatus, Pair, pair};
 use crate::stores::{RegionStore, StoreError};
 use crate::topology::Marks;
@@ -43,8 +43,12 @@ impl Gathered {
 
     fn take_links(&mut self, links: Vec<LinkStatus>, newest: &mut BTreeMap<(Region, Region), LinkStatus>) {
         for link in links {
+            if link.copy && !self.known.copies.contains(&link.destination) {
+                // One that nothing waits for, or that was taken out: it never brings anything back.
+                continue;
+            }
             for end in [&link.source, &link.destination] {
-                if !self.known.regions.contains(end) {
+                if !self.known.regions.contains(end) && !self.known.copies.contains(end) {
                     let seen = self.strangers.entry(end.clone()).or_insert(link.published);
                     *seen = link.published.max(*seen);
                 }
@@ -84,8 +88,10 @@ async fn ask(store: &RegionStore) -> Result<Told, StoreError> {
 }
 
 /// Asks all regions, side by side.
-pub(super) async fn gather(regions: &[RegionStore]) -> Gathered {
+pub(super) async fn gather(regions: &[RegionStore], copies: &[CopySetup]) -> Gathered {
     let mut gathered = Gathered::default();
+    let told = copies.iter().filter(|copy| copy.rule.applies_deletes());
+    gathered.known.copies = told.map(|copy| copy.store.region().clone()).collect();
     gathered.known.regions = regions.iter().map(|store| store.region().clone()).collect::<BTreeSet<_>>();
     let asked = regions.iter().map(|store| async move { (store.region(), timeout(WITHIN, ask(store)).await) });
     let mut newest = BTreeMap::new();

@@ -15,6 +15,8 @@
 //! - *What stands somewhere all the same*, since nobody has repaired it or it lies in quarantine, is looked for in every region, after
 //!   the tombstone was read and before it goes.
 //! - *A cache* that is parked keeps what it has until it hears of the delete, which its hint alone tells. So hints for caches hold too.
+//! - *A copy* that deletes are applied to may be down, and hears of the delete from what waits for it here alone. So the links that lead
+//!   to it hold too. Nothing ever comes back from a copy, so its passes do not. What deletes leave in a copy itself stays there.
 //! - *A region that is taken out* holds all, until every pair of the others was repaired whole. From then on it may not come back but empty.
 //!
 //! A pass counts when it is complete, whatever it has found: what differs either stands somewhere, which is looked for, or nowhere.
@@ -39,7 +41,7 @@ use self::known::Gathered;
 use self::sweep::Sweep;
 use super::scrub::until_anothers;
 use crate::model::{AccountName, ClosedList, Region, Time};
-use crate::replicator::{StatusBoard, replace_marks};
+use crate::replicator::{CopySetup, StatusBoard, replace_marks};
 use crate::runtime::Runtime;
 use crate::settle::{CollectRules, HeldBy, Watermark, watermark};
 use crate::stores::{RegionStore, StoreError};
@@ -56,6 +58,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub struct Collector {
     /// Every region of the configuration.
     pub regions: Vec<RegionStore>,
+    /// Its copies.
+    pub copies: Vec<CopySetup>,
     /// The one whose tombstones these are.
     pub region: Region,
     /// The tables that are replicated.
@@ -134,7 +138,7 @@ impl Collector {
         told: &mut Told,
     ) -> Result<Option<Collection>, StoreError> {
         let began = self.clock(home);
-        let mut gathered = known::gather(&self.regions).await;
+        let mut gathered = known::gather(&self.regions, &self.copies).await;
         self.keep_up(home, &mut gathered, began, told).await?;
         let is_due = last.is_none_or(|last| began >= last.began + self.every);
         if !self.collects || !is_due {

@@ -39,6 +39,7 @@ impl Collectors {
             let settings = replicator::Settings::default();
             let collector = Collector {
                 regions: (0..world.stores.len()).map(|to| world.line(of, to)).collect(),
+                copies: vec![],
                 region: region(of),
                 tables: TableFilter::Every,
                 collects: true,
@@ -230,6 +231,7 @@ async fn told_of_west(world: &World, published: crate::model::Time) {
             destination: Region::new(destination).unwrap(),
             state: LinkState::Flowing,
             last_sync: Some(published),
+            copy: false,
             fresh_to: None,
             word: None,
             lag: Duration::ZERO,

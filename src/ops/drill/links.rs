@@ -19,7 +19,7 @@ impl Drill {
     /// Waits until every link flows and has passed `since` of its source; `far` is told which do not.
     pub(super) async fn until_synced(&self, since: &BTreeMap<Region, Time>, mut far: impl FnMut(String) + Send) {
         loop {
-            let behind = behind(&self.regions, since).await;
+            let behind = behind(&self.regions, None, since).await;
             let behind: Vec<String> = behind.into_iter().map(|(source, to)| format!("{source} to {to}")).collect();
             if behind.is_empty() {
                 return;

@@ -60,7 +60,8 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub fn new(verify: &'a Verify, from: &RegionStore, to: &RegionStore) -> Self {
         let sights = |store: &RegionStore| Sights::new(store.clone(), verify.line.tombstone_scan, verify.content);
-        Self { verify, from: sights(from), to: sights(to), unasked: BTreeSet::new() }
+        let from = sights(from).as_copied(verify.copy().map(|copy| copy.rule.clone()));
+        Self { verify, from, to: sights(to), unasked: BTreeSet::new() }
     }
 
     /// Those of the suspects that differ.
@@ -114,6 +115,7 @@ impl<'a> Judge<'a> {
         let (here, there) = try_join(patiently(|| self.from.of(ids)), patiently(|| self.to.of(ids))).await?;
         let mut found = Vec::new();
         for ((id, (here, ours)), (there, theirs)) in ids.iter().zip(here).zip(there) {
+            let [here, there] = self.verify.narrow_sights(id, [here, there]);
             let Some(kind) = difference(&here, &there) else { continue };
             let waits =
                 names.get(*id).and_then(|named| named.waits(&here, &there)).filter(|_| !planted(Bug::WaitsUnasked));
@@ -128,7 +130,8 @@ impl<'a> Judge<'a> {
     /// What stands of rows in both regions, in the order asked.
     pub async fn pair(&self, ids: &[&RowId]) -> Result<Vec<[Sight; 2]>, StoreError> {
         let (here, there) = try_join(patiently(|| self.from.of(ids)), patiently(|| self.to.of(ids))).await?;
-        Ok(here.into_iter().zip(there).map(|((here, _), (there, _))| [here, there]).collect())
+        let pairs = ids.iter().zip(here.into_iter().zip(there));
+        Ok(pairs.map(|(id, ((here, _), (there, _)))| self.verify.narrow_sights(id, [here, there])).collect())
     }
 
     /// Waits until every link that leads to one of the two regions has passed this moment, or until it should have.
@@ -138,7 +141,7 @@ impl<'a> Judge<'a> {
         let since = verify.regions.iter().map(|store| (store.region().clone(), verify.clock(store))).collect();
         let mut pause = PAUSES.0;
         loop {
-            let behind = behind(&verify.regions, &since).await;
+            let behind = behind(&verify.regions, verify.copy().map(|copy| copy.store.region()), &since).await;
             let ours = |to: &Region| *to == verify.from || *to == verify.to;
             let left = deadline.saturating_duration_since(verify.runtime.instant());
             if left.is_zero() || !behind.iter().any(|(_, to)| ours(to)) {

@@ -67,6 +67,7 @@ impl Entry {
             .string("Began", &self.pass.to_string())
             .string("Content", if self.content { "yes" } else { "no" })
             .int64("Rows", count(found.rows))
+            .maybe("Kept", (found.kept > 0).then(|| found.kept.to_string()).as_deref())
             .string("Differences", &json(&found.differences))
             .string("Waiting", &json(&found.waiting))
             .int64("Mended", count(found.mended))
@@ -96,6 +97,7 @@ impl Entry {
             found: VerifiedTable {
                 table: TableName::new(&body.string("Table")?).ok()?.as_str().to_owned(),
                 rows: number("Rows")?,
+                kept: body.string("Kept").and_then(|text| text.parse().ok()).unwrap_or_default(),
                 differences: of_list(counts(body, "Differences")?)?,
                 waiting: of_list(counts(body, "Waiting")?)?,
                 mended: number("Mended")?,
@@ -180,6 +182,7 @@ mod tests {
             found: VerifiedTable {
                 table: "Orders".to_owned(),
                 rows: 7,
+                kept: 7,
                 differences: [(Difference::DeletedHere, 2)].into(),
                 waiting: [(Waits::Hinted, 1)].into(),
                 mended: 2,

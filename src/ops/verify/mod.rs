@@ -8,6 +8,7 @@ mod error;
 mod judge;
 mod ledger;
 mod named;
+mod narrow;
 mod part;
 mod passes;
 mod repair;
@@ -26,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::judge::{Judge, Judged};
 use self::ledger::Entry;
+use self::narrow::Narrowed;
 use self::repair::Fates;
 use super::patient::patiently;
 use crate::model::{PartitionKey, Region, RowId, RowKey, TableName, Time};
-use crate::replicator::{self, Mender};
-use crate::resolve::mend;
+use crate::replicator::{self, CopySetup, Mender};
 use crate::runtime::Runtime;
 use crate::stores::{RegionStore, StoreError};
 use crate::topology::{FileRoles, TableFilter};
@@ -61,9 +62,11 @@ const TELL_EVERY: u64 = 1_000;
 pub struct Verify {
     /// Every region: what waits for one of the two may wait in a third one.
     pub regions: Vec<RegionStore>,
+    /// The copies, which are no regions and may be compared with one.
+    pub copies: Vec<CopySetup>,
     /// The region to start from.
     pub from: Region,
-    /// The region that is compared with it.
+    /// The region or copy that is compared with it.
     pub to: Region,
     /// The tables that are replicated.
     pub tables: TableFilter,
@@ -122,6 +125,7 @@ impl Verify {
     ) -> Self {
         Self {
             regions,
+            copies: Vec::new(),
             from: from.clone(),
             to: to.clone(),
             tables,
@@ -145,7 +149,8 @@ impl Verify {
     /// # Errors
     /// [`VerifyError`]. What was judged by then stands in the ledger.
     pub async fn run(&self, stop: &CancellationToken, tell: &mut TellVerified<'_>) -> Result<Verified, VerifyError> {
-        let (from, to) = (self.store(&self.from)?, self.store(&self.to)?);
+        let from = self.store(&self.from)?;
+        let to = self.copy().map_or_else(|| self.store(&self.to), |copy| Ok(&copy.store))?;
         if self.from == self.to {
             return Err(VerifyError::SameRegion { region: self.from.clone() });
         }
@@ -167,7 +172,7 @@ impl Verify {
     /// Whether nothing was left out, and nothing is left different.
     fn is_whole_repair(&self, verified: &Verified) -> bool {
         let whole = self.only.is_none() && self.partition.is_none() && verified.unasked.is_empty();
-        self.repair == Repair::Yes && whole && verified.is_equal()
+        self.repair == Repair::Yes && whole && verified.is_equal() && self.copy().is_none()
     }
 
     async fn pass(
@@ -215,7 +220,9 @@ impl Verify {
     }
 
     fn store(&self, region: &Region) -> Result<&RegionStore, VerifyError> {
-        let known = || self.regions.iter().map(|store| store.region().as_str()).collect::<Vec<_>>().join(", ");
+        let copies = self.copies.iter().map(|copy| &copy.store).filter(|_| *region == self.to);
+        let known =
+            || self.regions.iter().chain(copies).map(|store| store.region().as_str()).collect::<Vec<_>>().join(", ");
         let store = self.regions.iter().find(|store| store.region() == region);
         store.ok_or_else(|| VerifyError::NoRegion { region: region.clone(), known: known() })
     }
@@ -232,8 +239,12 @@ impl Verify {
             let listed = patiently(|| account.tables.tables()).await;
             listed.map_err(|error| self.unread(account.tables.region(), "the list of tables", error))
         }));
-        let there: BTreeSet<TableName> = lists.await?.into_iter().flatten().collect();
-        let there: Vec<TableName> = there.into_iter().filter(|table| self.tables.matches(table)).collect();
+        let lists = lists.await?;
+        // Of what does not go to a copy, what stands there all the same is of interest.
+        let goes = |table: &TableName| self.copy().is_none_or(|copy| copy.rule.tables.matches(table));
+        let ours = lists.iter().take(from.accounts().len()).flatten().filter(|table| goes(table));
+        let there: BTreeSet<&TableName> = ours.chain(lists.iter().skip(from.accounts().len()).flatten()).collect();
+        let there: Vec<TableName> = there.into_iter().filter(|table| self.tables.matches(table)).cloned().collect();
         let Some(only) = &self.only else { return Ok(there) };
         match there.contains(only) {
             true => Ok(vec![only.clone()]),
@@ -300,12 +311,14 @@ impl Pass<'_> {
         tell: &mut TellVerified<'_>,
     ) -> Result<(BTreeSet<RowId>, Option<Key>), VerifyError> {
         let (mut suspects, mut rows, began) = (BTreeSet::new(), 0, self.verify.runtime.instant());
-        while let Some((key, found)) = join.next().await.map_err(|error| self.failed(table, error))? {
+        while let Some((key, mut found)) = join.next().await.map_err(|error| self.failed(table, error))? {
             rows += 1;
+            let narrowed = self.verify.narrow(table, &key, &mut found);
             if let Some(at) = self.verified.tables.last_mut() {
-                at.rows += 1;
+                at.rows += u64::from(narrowed == Narrowed::Compared);
+                at.kept += u64::from(narrowed == Narrowed::Kept);
             }
-            if self.verify.differ(&found) {
+            if narrowed == Narrowed::Compared && self.verify.differ(&found) {
                 suspects.insert(RowId::new(table.clone(), key.0.clone(), key.1.clone()));
             }
             let late = rows % TELL_EVERY == 0 && began.elapsed() >= STRETCH_FOR;
@@ -344,8 +357,9 @@ impl Pass<'_> {
     }
 
     fn take_in(&mut self, judged: Vec<Judged>, fates: Fates) {
-        let (from, to) = (&self.verify.from, &self.verify.to);
-        for (Judged { id, kind, sights: [here, there], waits }, (fate, why)) in judged.into_iter().zip(fates) {
+        for (judged, (fate, why)) in judged.into_iter().zip(fates) {
+            let mend = self.verify.mends(&judged);
+            let Judged { id, kind, sights: [here, there], waits } = judged;
             let Some(at) = self.verified.tables.last_mut() else { return };
             match waits {
                 None => *at.differences.entry(kind).or_default() += 1,
@@ -364,7 +378,7 @@ impl Pass<'_> {
                 from: Has::from(&here),
                 to: Has::from(&there),
                 waits,
-                mend: mend(kind, (from, &here.standing), (to, &there.standing)),
+                mend,
                 fate,
                 why,
             });

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::judge::{Judge, Judged};
+use super::narrow::Narrowed;
 use super::report::{Fate, Waits};
 use super::rows::{Join, Span};
 use super::{MOST_SUSPECTS, Verify};
 use crate::model::{Region, Row, RowId, TableName};
 use crate::replicator::Mender;
-use crate::resolve::{Content, Difference, Sight, Standing, difference};
+use crate::resolve::{Content, Difference, Mend, Sight, Standing, difference};
 use crate::stores::{RegionStore, StoreError};
 
 /// What was found of a part of a table.
@@ -59,9 +60,10 @@ impl Verify {
         let mut part = Part::default();
         loop {
             let (mut suspects, mut through) = (BTreeSet::new(), true);
-            while let Some((key, found)) = join.next().await? {
-                part.rows += 1;
-                if self.differ(&found) {
+            while let Some((key, mut found)) = join.next().await? {
+                let narrowed = self.narrow(table, &key, &mut found);
+                part.rows += u64::from(narrowed == Narrowed::Compared);
+                if narrowed == Narrowed::Compared && self.differ(&found) {
                     suspects.insert(RowId::new(table.clone(), key.0, key.1));
                 }
                 if suspects.len() >= MOST_SUSPECTS {
@@ -72,7 +74,7 @@ impl Verify {
             let judged = judge.judge(&suspects).await?;
             let (brought, left): (Vec<Judged>, _) = judged.into_iter().partition(|judged| {
                 let [here, there] = &judged.sights;
-                brings(Suspect { kind: judged.kind, here, there })
+                brings(Suspect { kind: judged.kind, here, there }) && self.mends(judged) != Mend::Nothing
             });
             part.left += left.iter().filter(|judged| judged.waits.is_none()).count() as u64;
             part.waiting += left.iter().filter(|judged| judged.waits.is_some()).count() as u64;

@@ -7,7 +7,7 @@ use crate::model::{Region, Version};
 use crate::ops::patient::patiently;
 use crate::planted::{Bug, planted};
 use crate::replicator::{Mender, Setup, Uneven, create_missing};
-use crate::resolve::{Sight, difference, has_passed};
+use crate::resolve::{Mend, Sight, difference, has_passed};
 use crate::stores::{RegionStore, StoreError};
 
 /// How many rows are mended together: they are read whole.
@@ -48,6 +48,7 @@ impl Verify {
         let setup = Setup {
             local: from.clone(),
             destinations: others.cloned().collect(),
+            copies: self.copies.clone(),
             cache: None,
             tables: self.tables.clone(),
             roles: self.roles.clone(),
@@ -66,8 +67,13 @@ impl Verify {
         judged: &[Judged],
     ) -> Result<Fates, (Region, StoreError)> {
         let mut fates: Fates = vec![(Fate::Found, None); judged.len()];
-        let due: Vec<_> = judged.iter().enumerate().filter(|(_, judged)| judged.waits.is_none()).collect();
-        let pair = self.regions.iter().filter(|store| [&self.from, &self.to].contains(&store.region()));
+        let due = judged.iter().enumerate().filter(|(_, judged)| judged.waits.is_none());
+        let (due, left): (Vec<_>, Vec<_>) = due.partition(|(_, judged)| self.mends(judged) != Mend::Nothing);
+        for (n, _) in left {
+            fates[n] = (Fate::Left, Some("nothing is taken over from a copy".to_owned()));
+        }
+        let stores = self.regions.iter().chain(self.copies.iter().map(|copy| &copy.store));
+        let pair = stores.filter(|store| [&self.from, &self.to].contains(&store.region()));
         for store in pair.filter(|_| !due.is_empty()) {
             // No daemon may have run there yet, to create what is announced in.
             let created = patiently(|| create_missing(store)).await;
@@ -93,7 +99,9 @@ impl Verify {
     ) -> Result<Vec<Open<'a>>, (Region, StoreError)> {
         for _ in 0..ROUNDS {
             mender.hear().await?;
-            let rows = open.iter().map(|open| Uneven { id: open.judged.id.clone(), twice: twice(&open.sights) });
+            // In a copy it is written anew, as it stands here.
+            let twice = |open: &Open<'_>| twice(&open.sights).filter(|_| self.copy().is_none());
+            let rows = open.iter().map(|open| Uneven { id: open.judged.id.clone(), twice: twice(open) });
             let failed = mender.mend(&rows.collect::<Vec<_>>()).await;
             let ids: Vec<_> = open.iter().map(|open| &open.judged.id).collect();
             let now = judge.pair(&ids).await.map_err(|error| (self.to.clone(), error))?;

@@ -101,6 +101,8 @@ pub struct VerifiedTable {
     pub differences: BTreeMap<Difference, u64>,
     /// Those that differ and are known to wait for something, by what that is.
     pub waiting: BTreeMap<Waits, u64>,
+    /// Rows that were deleted in the region and that the copy keeps: no difference, and not among the rows.
+    pub kept: u64,
     /// How many of the differences are mended.
     pub mended: u64,
     /// Rows that lie in an account of their region that the routes do not lead to, by region: nobody reads them.

@@ -29,6 +29,7 @@ impl Doors {
             let roles = world.regions.iter().map(|region| region.region().clone()).zip(roles).collect();
             let replicator = Replicator::new(Setup {
                 local: store(from),
+                copies: vec![],
                 destinations: (0..3).filter(|to| *to != from).map(store).collect(),
                 cache: None,
                 tables: TableFilter::Every,

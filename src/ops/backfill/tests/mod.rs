@@ -157,6 +157,7 @@ fn backfill(regions: Vec<RegionStore>, runtime: &Runtime, owner: u64) -> Backfil
     let writers = regions.iter().map(|store| (store.region().clone(), Role::Writer)).collect();
     Backfill {
         regions,
+        copies: vec![],
         from: region(EAST),
         to: region(NORTH),
         tables: TableFilter::Every,

@@ -34,6 +34,8 @@ pub enum Touch {
     Refused(String),
     /// The tombstone was raised.
     Tombstone(String),
+    /// The tombstone was collected.
+    Collected(String),
     /// A record was inserted.
     Announced { version: String, delete: bool },
     /// A record was deleted.
@@ -86,8 +88,17 @@ pub struct Book {
     pub names: Vec<String>,
     pub rows: BTreeMap<RowId, Vec<Event>>,
     pub notes: Vec<Note>,
-    /// What stands now: per region, tombstone and row.
+    /// The highest tombstone of each row that a region ever had.
     pub tombs: BTreeMap<(usize, RowId), String>,
+    /// Those of them that were collected.
+    pub collected: BTreeSet<(usize, RowId)>,
+    /// How old a tombstone is at least that goes, where any do.
+    pub collects: Option<Duration>,
+    /// When it was known that a region had been taken out.
+    pub former: Option<Time>,
+    /// What regions told of links and passes: Last Sync Times and beginnings, by partition and row.
+    pub through: BTreeMap<String, Time>,
+    pub window: Duration,
     /// The highest version that a region ever held of a row, as row or tombstone.
     pub highest: BTreeMap<(usize, RowId), String>,
     /// The versions of deletes that are told by queue, before they are done.
@@ -194,6 +205,11 @@ impl Chronicle {
                 let row = effect.after.ok().flatten().and_then(|row| RolesRow::decode(&row.body).ok());
                 book.copies.extend(row.map(|row| Copy { at, region, row }));
             }
+            "RelayControl" => {
+                if let Ok(Some(row)) = effect.after {
+                    book.take_control(&row.body);
+                }
+            }
             table if table.starts_with("Relay") => {}
             _ => book.row(region, name, effect, event),
         }
@@ -267,11 +283,18 @@ impl Book {
         let id = |row: &str| RowId::new(table.clone(), partition.clone(), RowKey::from(row));
         if body.row().as_str().starts_with("t:") {
             let id = id(&text("Row"));
+            if let (true, Some(before)) = (gone, effect.before) {
+                let event = event(Touch::Collected(version.clone()));
+                self.check_collected(&id, &event, &version, before.timestamp);
+                self.collected.insert((event.region, id.clone()));
+                return self.rows.entry(id).or_default().push(event);
+            }
             let event = event(Touch::Tombstone(version.clone()));
-            self.check_tombstone(&id, &event, gone);
+            self.check_tombstone(&id, &event);
             self.check_late(&id, &event, &version);
             self.raise_highest(event.region, &id, &version);
-            self.tombs.insert((event.region, id.clone()), version);
+            let tomb = self.tombs.entry((event.region, id.clone())).or_default();
+            *tomb = version.max(std::mem::take(tomb));
             return self.rows.entry(id).or_default().push(event);
         }
         for (property, delete) in [("Puts", false), ("Deletes", true)] {

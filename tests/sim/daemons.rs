@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::collects;
 use crate::oracle::{Probed, is_not_early};
 use crate::scrubs;
 use crate::shape::Focus;
@@ -81,6 +82,9 @@ impl Fleet {
         let passes = scrubber.as_ref().map(|scrubber| scrubber.passes.clone());
         if let Some(scrubber) = scrubber {
             tasks.spawn(TaskKind::Scrubber, scrubber.run(board.clone(), stop.clone()));
+        }
+        if let Some(collector) = collects::collector(world, &who, region) {
+            tasks.spawn(TaskKind::Collector, collector.run(board.clone(), stop.clone()));
         }
         world.chronicle.note(&format!("{who} starts"));
         if world.shape.focus == Focus::Failover {

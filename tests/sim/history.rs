@@ -7,6 +7,7 @@ use tablerelay::model::{Row, RowId, SystemTable};
 use tablerelay::planted::{Bug, plant};
 
 use crate::chronicle::Chronicle;
+use crate::collects::leave_traces;
 use crate::crowd::Crowd;
 use crate::daemons::Fleet;
 use crate::flushes::Flushes;
@@ -67,6 +68,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Ended {
 
 async fn live(seed: u64) -> Ended {
     let world = World::new(seed).await;
+    leave_traces(&world);
     let mut movers = Movers::new(&world).await;
     let mut fleet = Fleet::default();
     for region in 0..world.places.len() {

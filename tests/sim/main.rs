@@ -7,6 +7,7 @@
 //!     SIM_HUNT=all cargo test --release --test sim           a seed for every bug that can be planted
 
 mod chronicle;
+mod collects;
 mod crowd;
 mod daemons;
 mod dice;

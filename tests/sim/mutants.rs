@@ -12,84 +12,89 @@ use crate::oracle::Broken;
 
 /// A seed that catches each bug. `SIM_HUNT` finds new ones where a change of the simulator moved them.
 const RECORDED: &[(Bug, u64)] = &[
-    (Bug::EndEarly, 3),             // everything ends in time
-    (Bug::LowestFirst, 777),        // every region is equal
-    (Bug::EndedByOthers, 987),      // every region is equal
-    (Bug::DeleteIsExact, 112),      // every region is equal
-    (Bug::LookBeforeWindow, 0),     // Last Sync Time is true
-    (Bug::SupersededIsWritten, 32), // every region is equal
-    (Bug::TombstoneIgnored, 0),     // every cache is current
-    (Bug::DeleteOfPresent, 6),      // every region is equal
-    (Bug::ReplaceBlindly, 0),       // a rule of every moment
-    (Bug::InsertBlindly, 0),        // a rule of every moment
-    (Bug::NoLookAfterInsert, 35),   // no acknowledged write is lost
-    (Bug::NoLookAfterReplace, 547), // a row below a newer tombstone is taken out again
-    (Bug::NoLookAfterEqual, 1522),  // a row below a newer tombstone is taken out again
-    (Bug::OlderWins, 1),            // a rule of every moment
-    (Bug::NoRaise, 0),              // a rule of every moment
-    (Bug::RemoveFirst, 0),          // a rule of every moment
-    (Bug::RemoveBlindly, 0),        // a rule of every moment
-    (Bug::NoAnnouncement, 1680),    // survivors are equal without the lost region
-    (Bug::NoTakeOver, 0),           // what was lost to another region is in the journal
-    (Bug::FutureApplied, 18),       // a rule of every moment
-    (Bug::StaleLook, 3),            // a rule of every moment
-    (Bug::NoLift, 32),              // nothing that was overwritten or deleted comes back
-    (Bug::NoLiftOfDeletes, 690),    // a region's own order is kept
-    (Bug::EndBeforeApply, 0),       // Last Sync Time is true
-    (Bug::FailedIsDone, 0),         // Last Sync Time is true
-    (Bug::UnknownIsDone, 25),       // Last Sync Time is true
-    (Bug::TransactionTorn, 0),      // Last Sync Time is true
-    (Bug::WrongEtag, 1),            // a rule of every moment
-    (Bug::EtagKept, 1),             // everything ends in time
-    (Bug::FirstPageOnly, 16),       // Last Sync Time is true
-    (Bug::CacheUnguarded, 0),       // a cache never holds what is older than before
-    (Bug::CacheForgotten, 7),       // every cache is current
-    (Bug::CacheHintNotDurable, 12), // every cache is current
-    (Bug::CacheHoldsTheFeed, 12),   // a cache that is down holds up nothing else
-    (Bug::FlushUnnoticed, 17),      // a cache that was emptied is told of
-    (Bug::CacheOrderIgnored, 13),   // every cache is current
-    (Bug::NotTold, 0),              // every cache is current
-    (Bug::MessageFirst, 412),       // what is malformed is in quarantine
-    (Bug::MalformedDropped, 16),    // what is malformed is in quarantine
-    (Bug::StraysUnread, 6),         // everything ends in time
-    (Bug::RefusedDropped, 6),       // Last Sync Time is true
-    (Bug::NeverSuperseded, 6),      // everything ends in time
-    (Bug::LoserForgotten, 7),       // what was lost to another region is in the journal
-    (Bug::TwoWaysIgnored, 0),       // the journal names true conflicts alone
-    (Bug::SyncedTooSoon, 0),        // Last Sync Time is true
-    (Bug::HintNotDurable, 0),       // Last Sync Time is true
-    (Bug::HintEndedBlindly, 116),   // every region is equal
-    (Bug::HintForgetsItsTime, 118), // Last Sync Time is true
-    (Bug::HintsNotCounted, 1),      // Last Sync Time is true
-    (Bug::HintDropped, 30),         // Last Sync Time is true
-    (Bug::RetryAfterIgnored, 28),   // a rule of every moment
-    (Bug::BudgetNotKept, 93),       // a rule of every moment
-    (Bug::ShutForGood, 7),          // every shard is carried, and evenly
-    (Bug::HeartbeatUnheard, 74),    // an unreachable region is told, idle or not
-    (Bug::ShardsKept, 6),           // every shard is carried, and evenly
-    (Bug::DeadCounted, 0),          // every shard is carried, and evenly
-    (Bug::ClaimNotConfirmed, 7),    // a shard has one carrier at most
-    (Bug::LeaseOutlived, 12),       // a shard has one carrier at most
-    (Bug::OthersForgotten, 12),     // Last Sync Time is true
-    (Bug::ExactThoughShared, 3775), // every region is equal
-    (Bug::AllRefuse, 150),          // not all regions refuse their readers at once
-    (Bug::SilenceIsFresh, 18),      // how fresh a region says it is, it is
-    (Bug::SuspectsCount, 158),      // a scrubber tells of nothing that is not so
-    (Bug::WaitsUnasked, 17),        // a scrubber tells of nothing that is not so
-    (Bug::KeyBeforeRows, 74),       // every region is equal
-    (Bug::CopiedBare, 10),          // a rule of every moment
-    (Bug::MendedAnew, 17),          // what is repaired is as it was
-    (Bug::WrongLink, 282),          // what was waited for is there
-    (Bug::HintNotLookedBack, 4627), // every region is equal
-    (Bug::StaleEpochObeyed, 3570),  // a rule of every moment
-    (Bug::LateDelivered, 2),        // a rule of every moment
-    (Bug::LateTakenOver, 2),        // a rule of every moment
-    (Bug::LateNotNamed, 2),         // what was lost to another region is in the journal
-    (Bug::LateNotOverruled, 2),     // Last Sync Time is true
-    (Bug::RoleReadOnce, 0),         // everything ends in time
-    (Bug::EarlyServing, 31),        // a rule of every moment
-    (Bug::SurvivorsUnequal, 118),   // survivors are equal without the lost region
-    (Bug::ResidualLost, 0),         // Last Sync Time is true
+    (Bug::EndEarly, 3),              // everything ends in time
+    (Bug::LowestFirst, 777),         // every region is equal
+    (Bug::EndedByOthers, 987),       // every region is equal
+    (Bug::DeleteIsExact, 112),       // every region is equal
+    (Bug::LookBeforeWindow, 0),      // Last Sync Time is true
+    (Bug::SupersededIsWritten, 32),  // every region is equal
+    (Bug::TombstoneIgnored, 0),      // every cache is current
+    (Bug::DeleteOfPresent, 6),       // every region is equal
+    (Bug::ReplaceBlindly, 0),        // a rule of every moment
+    (Bug::InsertBlindly, 0),         // a rule of every moment
+    (Bug::NoLookAfterInsert, 35),    // no acknowledged write is lost
+    (Bug::NoLookAfterReplace, 547),  // a row below a newer tombstone is taken out again
+    (Bug::NoLookAfterEqual, 1522),   // a row below a newer tombstone is taken out again
+    (Bug::OlderWins, 1),             // a rule of every moment
+    (Bug::NoRaise, 0),               // a rule of every moment
+    (Bug::RemoveFirst, 0),           // a rule of every moment
+    (Bug::RemoveBlindly, 0),         // a rule of every moment
+    (Bug::NoAnnouncement, 1680),     // survivors are equal without the lost region
+    (Bug::NoTakeOver, 0),            // what was lost to another region is in the journal
+    (Bug::FutureApplied, 18),        // a rule of every moment
+    (Bug::StaleLook, 3),             // a rule of every moment
+    (Bug::NoLift, 32),               // nothing that was overwritten or deleted comes back
+    (Bug::NoLiftOfDeletes, 690),     // a region's own order is kept
+    (Bug::EndBeforeApply, 0),        // Last Sync Time is true
+    (Bug::FailedIsDone, 0),          // Last Sync Time is true
+    (Bug::UnknownIsDone, 25),        // Last Sync Time is true
+    (Bug::TransactionTorn, 0),       // Last Sync Time is true
+    (Bug::WrongEtag, 1),             // a rule of every moment
+    (Bug::EtagKept, 1),              // everything ends in time
+    (Bug::FirstPageOnly, 16),        // Last Sync Time is true
+    (Bug::CacheUnguarded, 0),        // a cache never holds what is older than before
+    (Bug::CacheForgotten, 7),        // every cache is current
+    (Bug::CacheHintNotDurable, 12),  // every cache is current
+    (Bug::CacheHoldsTheFeed, 12),    // a cache that is down holds up nothing else
+    (Bug::FlushUnnoticed, 17),       // a cache that was emptied is told of
+    (Bug::CacheOrderIgnored, 13),    // every cache is current
+    (Bug::NotTold, 0),               // every cache is current
+    (Bug::MessageFirst, 412),        // what is malformed is in quarantine
+    (Bug::MalformedDropped, 16),     // what is malformed is in quarantine
+    (Bug::StraysUnread, 6),          // everything ends in time
+    (Bug::RefusedDropped, 6),        // Last Sync Time is true
+    (Bug::NeverSuperseded, 6),       // everything ends in time
+    (Bug::LoserForgotten, 7),        // what was lost to another region is in the journal
+    (Bug::TwoWaysIgnored, 0),        // the journal names true conflicts alone
+    (Bug::SyncedTooSoon, 0),         // Last Sync Time is true
+    (Bug::HintNotDurable, 0),        // Last Sync Time is true
+    (Bug::HintEndedBlindly, 116),    // every region is equal
+    (Bug::HintForgetsItsTime, 118),  // Last Sync Time is true
+    (Bug::HintsNotCounted, 1),       // Last Sync Time is true
+    (Bug::HintDropped, 30),          // Last Sync Time is true
+    (Bug::RetryAfterIgnored, 28),    // a rule of every moment
+    (Bug::BudgetNotKept, 93),        // a rule of every moment
+    (Bug::ShutForGood, 7),           // every shard is carried, and evenly
+    (Bug::HeartbeatUnheard, 74),     // an unreachable region is told, idle or not
+    (Bug::ShardsKept, 6),            // every shard is carried, and evenly
+    (Bug::DeadCounted, 0),           // every shard is carried, and evenly
+    (Bug::ClaimNotConfirmed, 7),     // a shard has one carrier at most
+    (Bug::LeaseOutlived, 12),        // a shard has one carrier at most
+    (Bug::OthersForgotten, 12),      // Last Sync Time is true
+    (Bug::ExactThoughShared, 3775),  // every region is equal
+    (Bug::AllRefuse, 150),           // not all regions refuse their readers at once
+    (Bug::SilenceIsFresh, 18),       // how fresh a region says it is, it is
+    (Bug::SuspectsCount, 322),       // a scrubber tells of nothing that is not so
+    (Bug::WaitsUnasked, 17),         // a scrubber tells of nothing that is not so
+    (Bug::KeyBeforeRows, 74),        // every region is equal
+    (Bug::CopiedBare, 10),           // a rule of every moment
+    (Bug::MendedAnew, 17),           // what is repaired is as it was
+    (Bug::WrongLink, 282),           // what was waited for is there
+    (Bug::HintNotLookedBack, 4627),  // every region is equal
+    (Bug::StaleEpochObeyed, 3570),   // a rule of every moment
+    (Bug::LateDelivered, 2),         // a rule of every moment
+    (Bug::LateTakenOver, 2),         // a rule of every moment
+    (Bug::LateNotNamed, 2),          // what was lost to another region is in the journal
+    (Bug::LateNotOverruled, 2),      // Last Sync Time is true
+    (Bug::RoleReadOnce, 0),          // everything ends in time
+    (Bug::EarlyServing, 31),         // a rule of every moment
+    (Bug::SurvivorsUnequal, 118),    // survivors are equal without the lost region
+    (Bug::CollectedByAge, 23),       // a rule of every moment
+    (Bug::CollectedUnverified, 165), // a rule of every moment
+    (Bug::CollectedOneWay, 1200),    // a rule of every moment
+    (Bug::CollectedUnlooked, 206),   // a rule of every moment
+    (Bug::CollectedWhileOut, 45),    // a rule of every moment
+    (Bug::ResidualLost, 0),          // Last Sync Time is true
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in
@@ -97,12 +102,9 @@ const RECORDED: &[(Bug, u64)] = &[
 const SURVIVING: &[Bug] = &[
     Bug::ResumedAsCopied,
     Bug::RangeUnchecked,
-    Bug::CollectedByAge,
-    Bug::CollectedUnverified,
-    Bug::CollectedOneWay,
+    // A tombstone would have to be raised in the milliseconds between the look at its row and its end, at an age at which nothing
+    // raises it but a new delete. The test of `replicator/graves.rs` does that.
     Bug::CollectedBlindly,
-    Bug::CollectedUnlooked,
-    Bug::CollectedWhileOut,
 ];
 
 /// The bug of this name; ends the program where there is none.

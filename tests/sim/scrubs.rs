@@ -118,8 +118,12 @@ fn meddle(world: &World, region: usize, before: &BTreeMap<RowId, Stood>) -> BTre
     let (standing, deleted) = {
         let book = world.chronicle.book();
         let foreign = |version: &str| book.issuer(version) != Some(region);
-        let dead =
-            book.tombs.iter().filter(|((at, id), tomb)| *at == region && !before.contains_key(id) && foreign(tomb));
+        // Where nobody knows any more that it was deleted, what is put back past the protocol is as good as new.
+        let kept = world.shape.collects.is_none();
+        let dead = book
+            .tombs
+            .iter()
+            .filter(|((at, id), tomb)| kept && *at == region && !before.contains_key(id) && foreign(tomb));
         let decided = |id: &RowId, stood: &Stood| {
             let tomb = book.tombs.get(&(region, id.clone()));
             tomb.is_some_and(|tomb| !foreign(&stood.version) || *tomb >= stood.version)

@@ -151,6 +151,10 @@ pub struct Shape {
     pub scrubs: Option<Duration>,
     /// Whether the first region held rows before anybody replicated them, which are copied to the others.
     pub moves_in: bool,
+    /// How old tombstones are at least that daemons collect, where they do: in histories that are scrubbed.
+    pub collects: Option<Duration>,
+    /// Whether a region was taken out before the history began, and counts.
+    pub former: bool,
 }
 
 impl Shape {
@@ -166,6 +170,7 @@ impl Shape {
             .or_longer_tales(seed)
             .or_scrubbed(seed)
             .or_moving_in(seed)
+            .or_collecting(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -214,6 +219,8 @@ impl Shape {
             limit: None,
             scrubs: None,
             moves_in: false,
+            collects: None,
+            former: false,
         };
         match dice.below(10) {
             0 => wide.duel(dice),
@@ -531,6 +538,17 @@ impl Shape {
         }
         let kinds = self.kinds.iter().copied().filter(|kind| *kind != Kind::RegionLost).collect();
         Self { moves_in: true, cached: false, cache_down: None, kinds, ..self }
+    }
+
+    /// In half of the histories that are scrubbed daemons collect tombstones, too; in a quarter of these somebody has taken a region
+    /// out of the file. What collecting costs in requests would change the others.
+    fn or_collecting(self, seed: u64) -> Self {
+        let dice = Dice::seeded(seed ^ 0x7469_6479);
+        if self.scrubs.is_none() || !dice.chance(500) {
+            return self;
+        }
+        let collects = Some(Duration::from_secs(dice.pick(&[5, 5, 12, 30])));
+        Self { collects, former: dice.chance(250), ..self }
     }
 
     /// How long trouble of a place lasts at most, which is `usual` but for outages.

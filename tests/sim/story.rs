@@ -60,6 +60,7 @@ fn touch(event: &Event) -> String {
         Touch::NothingToDelete(version) => format!("found nothing to delete (at {version})"),
         Touch::Refused(code) => format!("was refused: {code}"),
         Touch::Tombstone(version) => format!("raised the tombstone to {version}"),
+        Touch::Collected(version) => format!("collected the tombstone {version}"),
         Touch::Announced { version, delete } => {
             format!("announced {} at {version}", if *delete { "a delete" } else { "a put" })
         }

@@ -60,6 +60,7 @@ impl World {
         if shape.late_writes == LateWrites::Journal {
             chronicle.book().journals = Some(shape.window / 2 + shape.quarter() + Duration::from_millis(1_500));
         }
+        (chronicle.book().collects, chronicle.book().window) = (shape.collects, shape.window);
         let sky = Sky::new(dice.clone(), chronicle.clone(), shape.quarter(), names);
         let settings = Settings {
             settle_window: shape.window,
@@ -71,7 +72,7 @@ impl World {
             park_after: shape.park_after,
             lease: shape.lease,
             late_writes: shape.late_writes,
-            minds_marks: false,
+            minds_marks: shape.collects.is_some(),
             roles_poll: Duration::from_secs(1).min(shape.window / 8),
             tombstone_scan: dice.pick(&[1, 3, 1_000]),
             ..Settings::default()

@@ -5,6 +5,7 @@
 
 mod conflicts;
 pub mod end;
+mod graves;
 mod readers;
 mod restraint;
 mod roles;

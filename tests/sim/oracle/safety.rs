@@ -63,12 +63,13 @@ impl Book {
         }
     }
 
-    /// A tombstone is never lowered, whoever writes it.
-    pub fn check_tombstone(&mut self, id: &RowId, event: &Event, gone: bool) {
+    /// A tombstone is never lowered, whoever writes it; unless it was collected before.
+    pub fn check_tombstone(&mut self, id: &RowId, event: &Event) {
         let Touch::Tombstone(version) = &event.touch else { return };
         let before = self.tombs.get(&(event.region, id.clone())).cloned();
-        if gone || before.as_ref().is_some_and(|before| before > version) {
-            self.violate(id, format!("{} lowered the tombstone {before:?} to {version} (gone: {gone})", event.line));
+        let collected = self.collected.remove(&(event.region, id.clone()));
+        if !collected && before.as_ref().is_some_and(|before| before > version) {
+            self.violate(id, format!("{} lowered the tombstone {before:?} to {version}", event.line));
         }
     }
 }

@@ -149,8 +149,8 @@ impl Referee {
         let Some(winner) = theirs.version().filter(|version| version.is_of(self.here.region())) else {
             return Ok(Disagreement::Superseded);
         };
-        let clock = self.here.store.holding(&id.table, &id.partition).clock();
-        let now = clock.at(Instant::now()).unwrap_or_else(|| self.runtime.now());
+        let home = self.here.store.holding(&id.table, &id.partition);
+        let now = home.clock().at(Instant::now()).unwrap_or_else(|| self.runtime.now());
         if from_the_future(winner, now, self.max_clock_skew) {
             return Ok(Disagreement::Superseded);
         }

@@ -32,7 +32,7 @@ impl Sights {
     }
 
     /// The same, where rows are seen as they are brought to a copy.
-    pub(crate) fn as_copied(self, copy: Option<Arc<CopyRule>>) -> Self {
+    pub(crate) fn narrowed_by(self, copy: Option<Arc<CopyRule>>) -> Self {
         Self { copy, ..self }
     }
 

@@ -60,7 +60,7 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub fn new(verify: &'a Verify, from: &RegionStore, to: &RegionStore) -> Self {
         let sights = |store: &RegionStore| Sights::new(store.clone(), verify.line.tombstone_scan, verify.content);
-        let from = sights(from).as_copied(verify.copy().map(|copy| copy.rule.clone()));
+        let from = sights(from).narrowed_by(verify.copy().map(|copy| copy.rule.clone()));
         Self { verify, from, to: sights(to), unasked: BTreeSet::new() }
     }
 

@@ -23,6 +23,7 @@ pub fn collector(world: &World, who: &str, region: usize) -> Option<Collector> {
     let minimum_age = world.shape.collects?;
     let who = format!("{who}'s collector");
     Some(Collector {
+        copies: vec![],
         regions: (0..world.places.len()).map(|to| world.lines(&who, region, to, true)).collect(),
         region: world.places[region].name.clone(),
         tables: TableFilter::Every,
@@ -50,6 +51,7 @@ pub fn leave_traces(world: &World) {
     let here = &world.places[0];
     for (source, destination) in [(&former, &here.name), (&here.name, &former)] {
         let link = LinkStatus {
+            copy: false,
             source: source.clone(),
             destination: destination.clone(),
             state: LinkState::Flowing,

@@ -72,6 +72,7 @@ impl Movers {
         let lines = |region| world.lines(&who, FROM, region, true);
         let backfill = Backfill {
             regions: (0..world.places.len()).map(lines).collect(),
+            copies: vec![],
             from: world.places[FROM].name.clone(),
             to: world.places[to].name.clone(),
             tables: TableFilter::Every,

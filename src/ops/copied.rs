@@ -138,6 +138,9 @@ async fn what_a_copy_misses_while_it_is_down_waits_and_no_region_waits_for_it() 
     world.put(EAST, "a", "gone", "before").await;
     world.settled().await;
     world.copied[0].faults().cut(true);
+    world.put(EAST, "a", "r0", "east").await;
+    // Parked by then, so that whatever comes into its lanes becomes a hint.
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
     for n in 0..5 {
         world.put(EAST, "a", &format!("r{n}"), "east").await;
         world.put(EAST, "b", &format!("r{n}"), "not for copies").await;

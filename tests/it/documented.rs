@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use tablerelay::cache::Loss;
 use tablerelay::feed::{Reason, Source};
 use tablerelay::model::ClosedList;
-use tablerelay::ops::{BackfillState, Copied, DrillStep, DrillVerdict, Fate, Kept, Waits};
+use tablerelay::ops::{BackfillState, Copied, DrillStep, DrillVerdict, Fate, Kept, Restoring, Waits};
 use tablerelay::resolve::{Decision, Difference, Mend};
 use tablerelay::settle::{HeldBy, LinkState};
 use tablerelay::telemetry::Event;
 use tablerelay::telemetry::metrics::{ApplyOutcome, CacheOutcome, LateOutcome, StoreOperation};
-use tablerelay::topology::{Alone, LateWrites, MoveKind, Reading, Role, Topology, WriteHealth};
+use tablerelay::topology::{Alone, Deletes, LateWrites, MoveKind, Reading, Role, Topology, WriteHealth};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -60,6 +60,8 @@ fn every_closed_list_is_documented_with_meaning_and_remedy() {
     expected = with::<Waits>(&expected, "Waits");
     expected = with::<Mend>(&expected, "Mend");
     expected = with::<Fate>(&expected, "Fate");
+    expected = with::<Deletes>(&expected, "Deletes");
+    expected = with::<Restoring>(&expected, "Restoring");
     expected = with::<HeldBy>(&expected, "HeldBy");
     expected = with::<Kept>(&expected, "Kept");
     expected = with::<Reading>(&expected, "Reading");

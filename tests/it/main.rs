@@ -14,6 +14,7 @@ mod cache;
 mod command;
 mod conflicts;
 mod consistency;
+mod copies;
 mod daemon;
 mod demo;
 mod deploy;

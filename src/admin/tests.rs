@@ -306,7 +306,7 @@ async fn status_is_versioned_json() {
             "reading": null,
             "links": [{
                 "source": "west", "destination": "north", "state": "backing-off", "lag_seconds": 1.5,
-                "last_sync": "2020-09-13T12:28:20.0000000Z", "fresh_to": null, "backlog_rows": 3, "oldest_waiting": null,
+                "last_sync": "2020-09-13T12:28:20.0000000Z", "fresh_to": null, "backlog_rows": 3, "copy": false, "oldest_waiting": null,
                 "last_error": "503 <ServerBusy> & \"slow\"", "published": "2020-09-13T12:30:00.0000000Z"
             }]
         })

@@ -58,7 +58,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::TwoWaysIgnored, 0),         // the journal names true conflicts alone
     (Bug::SyncedTooSoon, 1),          // Last Sync Time is true
     (Bug::HintNotDurable, 1),         // Last Sync Time is true
-    (Bug::HintEndedBlindly, 116),     // every region is equal
+    (Bug::HintEndedBlindly, 1154),    // every region is equal
     (Bug::HintForgetsItsTime, 10),    // Last Sync Time is true
     (Bug::HintsNotCounted, 0),        // Last Sync Time is true
     (Bug::HintDropped, 27),           // Last Sync Time is true

@@ -34,11 +34,18 @@ impl RolesCopy {
 /// # Errors
 /// Whatever else the store answers.
 pub async fn read_roles(store: &RegionStore) -> Result<RolesCopy, StoreError> {
-    let (partition, current) = (PartitionKey::from(RolesRow::PARTITION), RolesRow::current());
-    let control = SystemTable::Control.name();
-    let (row, routes) = join(store.home().get(&control, &partition, &current), store.follow_routes()).await;
+    let (copy, routes) = join(read_roles_alone(store), store.follow_routes()).await;
     routes?;
-    let row = match row {
+    copy
+}
+
+/// The same for somebody who has read the region's routes of late.
+///
+/// # Errors
+/// Whatever else the store answers.
+pub(super) async fn read_roles_alone(store: &RegionStore) -> Result<RolesCopy, StoreError> {
+    let (partition, current) = (PartitionKey::from(RolesRow::PARTITION), RolesRow::current());
+    let row = match store.home().get(&SystemTable::Control.name(), &partition, &current).await {
         Err(error) if error.kind == ErrorKind::NoTable => None,
         row => row?,
     };

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::copies::read_roles_alone;
 use super::{Roles, RolesCopy, read_roles, replace_cut, replace_roles};
 use crate::model::{ClosedList, Region};
 use crate::planted::{Bug, planted};
@@ -139,12 +140,23 @@ impl Keeper {
         Ok(now)
     }
 
+    /// When the routes that a region has published were read, where that was of late: an idle daemon has no need to ask for them with every
+    /// reading of the roles.
+    fn routes_read(&self, store: &RegionStore) -> Option<Instant> {
+        let now = self.runtime.instant();
+        let is_late = |read: &Instant| now.saturating_duration_since(*read) >= self.roles.stale / 8;
+        store.routes_heard().filter(|read| !is_late(read) && store.published().is_some())
+    }
+
     async fn round(&self, store: &RegionStore, told: &mut Told) {
         let patience = patience(self.roles.stale);
         let late = |_| StoreError::new(ErrorKind::Unreachable, format!("no answer within {patience:?}"));
         let read = async {
             let began = self.marks(store, told).await?;
-            Ok((began, read_roles(store).await?))
+            match self.routes_read(store) {
+                Some(read) => Ok((began.min(read), read_roles_alone(store).await?)),
+                None => Ok((began, read_roles(store).await?)),
+            }
         };
         let (began, copy) = match timeout(patience, read).await.map_err(late).and_then(|read| read) {
             Ok(read) => read,

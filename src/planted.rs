@@ -95,6 +95,10 @@ closed_list! {
         CollectedBlindly = "collected-blindly", "a tombstone goes although it was raised since it was read", "R8";
         CollectedUnlooked = "collected-unlooked", "a tombstone goes although its row still stands somewhere, or waits by a name", "R8";
         CollectedWhileOut = "collected-while-out", "a tombstone goes although a region that was taken out still counts", "R8";
+        MovedBlindly = "moved-blindly", "a row that moves to another account replaces what stands there, whatever that is", "routes";
+        PreviousPlaceForgotten = "previous-place-forgotten", "what is written by the routes before is looked for where the new ones lead alone", "routes";
+        OldPlaceNotRead = "old-place-not-read", "a reader looks where the routes in force lead alone while rows move", "routes";
+        MovedRowDeletedUnverified = "moved-row-deleted-unverified", "what was moved is deleted where it was without a look at where it is", "routes";
         ResidualLost = "residual-lost", "what a region had not sent when it lost its role counts as superseded", "late writes";
     }
 }

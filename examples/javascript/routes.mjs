@@ -8,6 +8,7 @@
 //     const west = new RoutedRegion(first, connect);
 //     const client = (await west.connection("orders", "customer-17"))("orders");
 //     const writer = await west.writer("orders", "customer-17");
+//     const row = await west.read("orders", "customer-17", "1"); // undefined where there is none; finds it while rows move, too
 
 import { createHash } from "node:crypto";
 
@@ -29,6 +30,12 @@ export function place(rules, table, partition) {
   return { account: highest(route?.accounts ?? rules.spread, table, partition), route: route?.name };
 }
 
+/** Where else a row may be while rows move to other accounts; undefined where there is but one place. */
+export function otherPlace(routes, table, partition) {
+  const other = routes.moving && place(routes.moving, table, partition).account;
+  return other === place(routes, table, partition).account ? undefined : other;
+}
+
 /** Rendezvous hashing: of several accounts, the one that scores highest together with the partition. */
 export function highest(accounts, table, partition) {
   const score = (account) =>
@@ -45,6 +52,15 @@ function takes(route, table, partition) {
     return new RegExp(`^${parts.join(".*")}$`, "su").test(partition);
   }
   return true;
+}
+
+async function get(client, partition, row) {
+  try {
+    return await client.getEntity(partition, row);
+  } catch (err) {
+    if (err.statusCode === 404) return undefined;
+    throw err;
+  }
 }
 
 /**
@@ -92,6 +108,24 @@ export class RoutedRegion {
       this.#writers.set(account, writer);
     }
     return this.#writers.get(account);
+  }
+
+  /**
+   * A row, or undefined. While rows move it may still be where the other routes lead: what stands there counts unless it was deleted in
+   * its own place, which has the last word, since the row may have moved between the two reads.
+   */
+  async read(table, partition, row) {
+    const routes = await this.routes();
+    const home = await this.writer(table, partition);
+    const other = otherPlace(routes, table, partition);
+    const here = await get(home.connect(table), partition, row);
+    if (here !== undefined || other === undefined) return here;
+    const there = await get(this.#connection(routes, other)(table), partition, row);
+    if (there !== undefined) {
+      const stone = (await home.tombstones(table, partition, [row])).get(row);
+      if (stone === undefined || stone.Version < (there.RelayVersion ?? "")) return there;
+    }
+    return get(home.connect(table), partition, row);
   }
 
   #connection(routes, account) {

@@ -8,6 +8,7 @@ Copy this file into the application, beside tablerelay_writer.py. A region with 
     west = RoutedRegion(first, connect)                    # first: a TableServiceClient of any account of the region
     service = west.service("orders", "customer-17")        # whose tables hold the row
     west.writer("orders", "customer-17").upsert("orders", {"PartitionKey": "customer-17", "RowKey": "1"})
+    row = west.read("orders", "customer-17", "1")          # None where there is none; finds it while rows move, too
 """
 
 import hashlib
@@ -16,7 +17,9 @@ import re
 import threading
 import time
 
-from tablerelay_writer import Writer
+from azure.core.exceptions import ResourceNotFoundError
+
+from tablerelay_writer import PROPERTY, Writer
 
 SCHEMA = 1
 
@@ -31,6 +34,12 @@ class Routes:
 
     def account(self, table, partition):
         return place(self.document, table, partition)[0]
+
+    def other(self, table, partition):
+        """Where else a row may be while rows move to other accounts; None where there is but one place."""
+        moving = self.document.get("moving")
+        other = place(moving, table, partition)[0] if moving else None
+        return other if other != self.account(table, partition) else None
 
 
 def place(rules, table, partition):
@@ -59,6 +68,13 @@ def _takes(route, table, partition):
         parts = route["partition_pattern"].split("*")
         return re.fullmatch(".*".join(map(re.escape, parts)), partition, re.DOTALL) is not None
     return True
+
+
+def _get(service, table, partition, row):
+    try:
+        return service.get_table_client(table).get_entity(partition, row)
+    except ResourceNotFoundError:
+        return None
 
 
 class RoutedRegion:
@@ -104,6 +120,22 @@ class RoutedRegion:
                 writer.clock = self.clock
                 self.writers[account] = writer
             return self.writers[account]
+
+    def read(self, table, partition, row):
+        """A row, or None. While rows move it may still be where the other routes lead: what stands there counts unless it was
+        deleted in its own place, which has the last word, since the row may have moved between the two reads."""
+        routes = self.routes()
+        home = self.writer(table, partition)
+        found = _get(home.service, table, partition, row)
+        other = routes.other(table, partition)
+        if found is not None or other is None:
+            return found
+        found = _get(self._service(routes, other), table, partition, row)
+        if found is not None:
+            stone = home.tombstones(table, partition, [row]).get(row)
+            if stone is None or stone["Version"] < found.get(PROPERTY, ""):
+                return found
+        return _get(home.service, table, partition, row)
 
     def _service(self, routes, account):
         with self.lock:

@@ -10,6 +10,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::rebalance::RebalanceCommand;
+use super::route::RouteCommand;
 use crate::config::typed_duration;
 use crate::model::{ClosedList, Region, TableName, Version};
 use crate::stores::azure::DEVELOPMENT_ACCOUNT;
@@ -101,6 +103,13 @@ pub(super) enum Command {
     /// Copy the tables of a region that holds data already to another region, while both are in use
     #[command(subcommand)]
     Backfill(BackfillCommand),
+    /// Move rows to the accounts that the configuration wants them in, while everybody reads and writes
+    ///
+    /// First start all daemons with the configuration that has the new routes or accounts. Rows are copied, then the new routes are put
+    /// in force, what is still written by the old ones is brought over, and only what was seen at its new place is deleted at the old
+    /// one. It may be stopped or killed at any time: run it again, and it goes on. A configuration that was put back meanwhile takes it back,
+    /// as long as the new routes are not in force.
+    Rebalance(RebalanceCommand),
     /// Say which account of a region holds a row
     ///
     /// By the routes in force, which the region's daemons have published; before they have, by the configuration.
@@ -229,24 +238,6 @@ pub(super) struct Inspect {
     /// The row's RowKey; may be empty
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub row: String,
-    /// The form of the result
-    #[arg(long, value_name = "FORM", default_value = "table")]
-    pub output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RouteCommand {
-    #[command(flatten)]
-    pub config: ConfigFile,
-    /// The region that is asked about
-    #[arg(long, value_name = "NAME", env = "TABLERELAY_REGION", hide_env_values = true, value_parser = Region::new)]
-    pub region: Region,
-    /// The row's table
-    #[arg(long, value_name = "NAME", value_parser = TableName::new)]
-    pub table: TableName,
-    /// The row's PartitionKey; may be empty
-    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
-    pub partition: String,
     /// The form of the result
     #[arg(long, value_name = "FORM", default_value = "table")]
     pub output: Output,

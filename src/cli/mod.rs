@@ -12,6 +12,7 @@ mod inspect;
 mod output;
 mod progress;
 mod quarantine;
+mod rebalance;
 mod regions;
 mod restore;
 mod route;
@@ -49,20 +50,16 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let log = arguments.log;
     // What a person waits for at a terminal tells its own story; only what goes wrong on the way is added.
-    let quiet = || log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(LogLevel::Warn));
+    let quiet = || -> Result<(), Failure> {
+        Ok(log::install(log.format.unwrap_or(LogFormat::Human), log.level.unwrap_or(LogLevel::Warn))?)
+    };
     match arguments.command {
         Command::Run(command) => run::run(&command, log),
         Command::Demo(command) => demo::demo(&command, log),
         Command::Config(ConfigCommand::Check(file)) => settings::check(&file),
         Command::Config(ConfigCommand::Print(file)) => settings::print(&file),
-        Command::Status(command) => {
-            quiet()?;
-            on_runtime(status::status(&command))
-        }
-        Command::Wait(command) => {
-            quiet()?;
-            on_runtime(wait::wait(&command))
-        }
+        Command::Status(command) => quiet().and_then(|()| on_runtime(status::status(&command))),
+        Command::Wait(command) => quiet().and_then(|()| on_runtime(wait::wait(&command))),
         Command::Failover(command) => {
             telling(log)?;
             on_runtime(failover::failover(&command))
@@ -71,16 +68,14 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
             telling(log)?;
             on_runtime(drill::drill(&command))
         }
-        Command::Verify(command) => {
-            telling(log)?;
-            on_runtime(verify::verify(&command))
-        }
+        Command::Verify(command) => telling(log).and_then(|()| on_runtime(verify::verify(&command))),
         Command::Restore(command) => telling(log).and_then(|()| on_runtime(restore::restore(&command))),
         Command::Backfill(command) => telling(log).and_then(|()| on_runtime(backfill::backfill(&command))),
         Command::Inspect(command) => {
             quiet()?;
             on_runtime(inspect::inspect(&command))
         }
+        Command::Rebalance(command) => telling(log).and_then(|()| on_runtime(rebalance::rebalance(&command))),
         Command::Route(command) => telling(log).and_then(|()| on_runtime(route::route(&command))),
         Command::Quarantine(QuarantineCommand::List(command)) => {
             quiet()?;

@@ -1,13 +1,14 @@
 //! `route`: which account of a region holds a row, by the routes in force there.
 
+use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{Output, RouteCommand};
+use super::arguments::{ConfigFile, Output};
 use super::exit::Failure;
 use super::{output, regions, settings};
 use crate::daemon::Connector;
 use crate::feed::Shard;
-use crate::model::{AccountName, ClosedList, PartitionKey, Region};
+use crate::model::{AccountName, ClosedList, PartitionKey, Region, TableName};
 use crate::runtime::Runtime;
 use crate::stores::RegionStore;
 use crate::topology::Tier;
@@ -36,6 +37,28 @@ struct Told {
     /// The route that says so; `None` where it is the spread.
     route: Option<String>,
     tier: Option<&'static str>,
+    /// Where it may be as well, while rows move.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other: Option<AccountName>,
+}
+
+/// What can be typed.
+#[derive(Debug, Args)]
+pub(super) struct RouteCommand {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// The region that is asked about
+    #[arg(long, value_name = "NAME", env = "TABLERELAY_REGION", hide_env_values = true, value_parser = Region::new)]
+    pub region: Region,
+    /// The row's table
+    #[arg(long, value_name = "NAME", value_parser = TableName::new)]
+    pub table: TableName,
+    /// The row's PartitionKey; may be empty
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub partition: String,
+    /// The form of the result
+    #[arg(long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
 }
 
 pub(super) async fn route(command: &RouteCommand) -> Result<(), Failure> {
@@ -72,7 +95,7 @@ pub(super) async fn route(command: &RouteCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-fn place(store: &RegionStore, table: &crate::model::TableName, partition: &PartitionKey) -> Told {
+fn place(store: &RegionStore, table: &TableName, partition: &PartitionKey) -> Told {
     let (tables, published) = (store.holding(table, partition), store.published());
     let rules = published.as_ref().map_or_else(|| store.configured(), |published| &published.rules);
     let route = rules.place(table, partition).route;
@@ -83,11 +106,12 @@ fn place(store: &RegionStore, table: &crate::model::TableName, partition: &Parti
         account,
         route: route.map(|route| route.name.clone()),
         tier: route.and_then(|route| route.tier).map(Tier::as_str),
+        other: store.other_place(table, partition).map(|other| other.account().clone()),
     }
 }
 
 fn render(report: &Report<'_>) -> String {
-    let Report { place: Told { account, endpoint, route, tier }, shard, epoch, .. } = report;
+    let Report { place: Told { account, endpoint, route, tier, other }, shard, epoch, .. } = report;
     let by = match route {
         Some(route) => format!("route {route}"),
         None => "no route: the region's accounts share what none takes".to_owned(),
@@ -100,6 +124,7 @@ fn render(report: &Report<'_>) -> String {
         ("tier", tier.unwrap_or("-")),
         ("shard", shard),
         ("epoch", &epoch),
+        ("other", other.as_ref().map_or("-", AccountName::as_str)),
     ]
     .map(|(what, is)| format!("{what:<9} {is}"))
     .join("\n")

@@ -7,6 +7,7 @@ mod drill;
 mod failover;
 mod links;
 mod patient;
+mod rebalance;
 mod restore;
 mod scrub;
 mod stand;
@@ -24,6 +25,7 @@ pub use drill::{
     DrillVerdict, FailedOver, FailedStep, Held, TellDrill, UnsentRows,
 };
 pub use failover::{Done, Failover, FailoverError, LinkRisk, Owed, Progress, Risk, RiskRow, Survey, Tell};
+pub use rebalance::{Rebalance, RebalanceError, RebalanceStep, Rebalanced, TellRebalance};
 pub use restore::{Restore, RestoreError, Restored, RestoredRow, Restoring, TellRestored};
 pub use scrub::{Passes, Scrubber};
 pub use verify::{

@@ -272,7 +272,8 @@ impl Assembly {
         let on = format!("hints for {}", to.addressee());
         let drain = Box::new(Drain {
             to,
-            source: Arc::new(source(&self.setup, &local.accounts()[0], &self.quarantine)),
+            // Hints name rows of every account.
+            source: Arc::new(Source { is_feed: false, ..source(&self.setup, &local.accounts()[0], &self.quarantine) }),
             quarantine: self.quarantine.clone(),
             duty: self.duty.clone(),
             board: self.board.clone(),
@@ -395,6 +396,8 @@ fn source(setup: &Setup, account: &Account, quarantine: &Arc<Quarantine>) -> Sou
         filter: tables.clone(),
         health: SourceHealth::default(),
         max_clock_skew: settings.max_clock_skew,
+        routes_stale: settings.settle_window / 2,
+        is_feed: true,
         runtime: runtime.clone(),
     }
 }

@@ -27,9 +27,12 @@ use crate::model::{AccountName, ClosedList, Etag, Region, RowId, SystemTable, To
 use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, Freshness, Standing, Verdict, deliver_delete, deliver_row};
 use crate::stores::limits::MAX_OPERATIONS;
-use crate::stores::{Condition, ErrorKind, Operation, StoreError, TransactionError};
+use crate::stores::{Condition, ErrorKind, Operation, StoreError, Tables, TransactionError};
 use crate::telemetry::Event;
 use crate::telemetry::metrics::ApplyOutcome;
+
+/// Tombstones to be raised in an account, each with the item that it is for.
+type Raises = (Arc<dyn Tables>, Vec<(usize, Operation)>);
 
 /// Tombstones that are raised in one transaction: those of a shard, but for a row that is to be sent alone.
 type Together = (AccountName, Shard, Option<usize>);
@@ -58,6 +61,7 @@ impl Delivery {
             Ok(heard) => heard,
             Err(error) => return parcels.into_iter().map(|parcel| (parcel, Outcome::Failed(error.clone()))).collect(),
         };
+        let epoch = self.to.store.routes_epoch();
         let mut items: Vec<Item> = parcels.into_iter().map(|parcel| Item::new(parcel, heard)).collect();
         if let Some(rule) = &self.to.copy {
             items.iter_mut().for_each(|item| item.narrow(rule));
@@ -77,7 +81,13 @@ impl Delivery {
         }
         self.set_refused_aside(&mut items).await;
         self.tell(&mut items).await;
-        items.into_iter().map(Item::finish).collect()
+        let finished = items.into_iter().map(Item::finish);
+        if self.to.store.routes_epoch() == epoch {
+            return finished.collect();
+        }
+        // Some of it may have been done by the routes before and the rest by those of now: once more, by these.
+        let again = |outcome| if matches!(outcome, Outcome::Done(_)) { Outcome::LookAgain } else { outcome };
+        finished.map(|(parcel, outcome)| (parcel, again(outcome))).collect()
     }
 
     /// R9: nothing is sent on a look that is too old. Bodies that were let go for want of memory are read again too.
@@ -259,7 +269,7 @@ impl Delivery {
 
     /// R5, first step: the tombstones of all deletes of the batch, those of a shard together.
     async fn raise_tombstones(&self, items: &mut [Item]) {
-        let mut shards: BTreeMap<Together, Vec<(usize, Operation)>> = BTreeMap::new();
+        let mut shards: BTreeMap<Together, Raises> = BTreeMap::new();
         for (n, item) in items.iter().enumerate().filter(|(_, item)| item.is_open()) {
             let (Some(Verdict::Delete { raise: true, .. }), Finding::Deleted(version)) =
                 (item.verdict, &item.parcel.finding)
@@ -267,16 +277,16 @@ impl Delivery {
                 continue;
             };
             let id = item.parcel.id.clone();
-            let account = self.to.store.holding(&id.table, &id.partition).account().clone();
+            let tables = self.to.store.holding(&id.table, &id.partition);
+            let account = tables.account().clone();
             let (shard, alone) = (Shard::of(&id.table, &id.partition), item.alone.then_some(n));
             let tombstone = Tombstone { id, version: version.clone() };
             let operation = raise(&tombstone, item.tomb.as_ref());
-            shards.entry((account, shard, alone)).or_default().extend(operation.map(|operation| (n, operation)));
+            let (_, raises) = shards.entry((account, shard, alone)).or_insert_with(|| (tables, Vec::new()));
+            raises.extend(operation.map(|operation| (n, operation)));
         }
-        for ((_, shard, _), raises) in shards {
+        for ((_, shard, _), (tables, raises)) in shards {
             for chunk in raises.chunks(MAX_OPERATIONS) {
-                let id = &items[chunk[0].0].parcel.id;
-                let tables = self.to.store.holding(&id.table, &id.partition).clone();
                 let operations: Vec<Operation> = chunk.iter().map(|(_, operation)| operation.clone()).collect();
                 let feed = SystemTable::Feed.name();
                 let _permit = self.to.permits.acquire().await;

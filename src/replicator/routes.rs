@@ -4,6 +4,7 @@
 //! Rows do not move because a file says something else. A daemon whose file wants them elsewhere tells of it, and goes by what is
 //! published.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -65,7 +66,7 @@ pub(super) async fn keep_routes(
 }
 
 /// What is published where nothing is: rows are taken to be where the file wants them.
-pub(crate) fn first_routes(local: &RegionStore, hold: Duration) -> PublishedRoutes {
+fn first_routes(local: &RegionStore, hold: Duration) -> PublishedRoutes {
     PublishedRoutes {
         region: local.region().clone(),
         epoch: 1,
@@ -73,10 +74,12 @@ pub(crate) fn first_routes(local: &RegionStore, hold: Duration) -> PublishedRout
         hold,
         endpoints: endpoints(local),
         rules: local.configured().clone(),
+        moving: None,
     }
 }
 
-fn endpoints(local: &RegionStore) -> std::collections::BTreeMap<AccountName, String> {
+/// The addresses of a region's accounts, as far as they are known.
+pub(crate) fn endpoints(local: &RegionStore) -> BTreeMap<AccountName, String> {
     let tables = local.accounts().iter().map(|account| &account.tables);
     tables.filter_map(|tables| Some((tables.account().clone(), tables.endpoint()?.to_owned()))).collect()
 }
@@ -85,7 +88,7 @@ fn endpoints(local: &RegionStore) -> std::collections::BTreeMap<AccountName, Str
 fn up_to_date(local: &RegionStore, published: &PublishedRoutes, hold: Duration) -> PublishedRoutes {
     let mut wanted = PublishedRoutes { hold, ..published.clone() };
     wanted.endpoints.extend(endpoints(local));
-    if published.rules.lead_as(local.configured()) {
+    if published.moving.is_none() && published.rules.lead_as(local.configured()) {
         wanted.rules = local.configured().clone();
     }
     wanted
@@ -113,7 +116,7 @@ pub(super) fn tell_of_routes(store: &RegionStore, own: bool, told: &mut RoutesTo
     let pending = own && !published.rules.lead_as(store.configured());
     if pending && !told.pending {
         warn!(event = Event::RoutesPending.as_str(), %region, epoch = published.epoch,
-            "the configuration wants rows in other accounts than they are in; the routes in force are gone by");
+            "the configuration wants rows in other accounts than they are in; `tablerelay rebalance` moves them");
     }
     told.pending = pending;
 }

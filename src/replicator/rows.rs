@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 
 use super::gather::gather_all;
+use super::over::bring_over;
 use crate::model::{PartitionKey, Row, RowId, RowKey, TableName};
 use crate::stores::{ErrorKind, Query, RegionStore, StoreError, Tables};
 
 /// One row; a table that is not there holds no rows.
 pub(super) async fn read_row(store: &RegionStore, id: &RowId) -> Result<Option<Row>, StoreError> {
+    bring_over(store, &[id]).await?;
     none_where_no_table(store.holding(&id.table, &id.partition).get(&id.table, &id.partition, &id.row).await)
 }
 
@@ -34,6 +36,7 @@ pub(super) async fn read_selected(
     ids: &[&RowId],
     select: Option<&[&str]>,
 ) -> Result<BTreeMap<RowId, Row>, StoreError> {
+    bring_over(store, ids).await?;
     let mut partitions: BTreeMap<(&TableName, &PartitionKey), Vec<&RowKey>> = BTreeMap::new();
     for id in ids {
         partitions.entry((&id.table, &id.partition)).or_default().push(&id.row);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::look::look;
+use super::over::pass;
 use super::quarantine::{Quarantine, admissible};
 use super::removal::{removal, remove};
 use super::single::Single;
@@ -17,7 +18,9 @@ use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, from_the_future};
 use crate::runtime::Runtime;
 use crate::settle::{DueLook, Looked};
-use crate::stores::{Condition, Continuation, Operation, Query, RegionStore, Scope, StoreError, Tables};
+use crate::stores::{
+    Condition, Continuation, ErrorKind, Operation, Passage, Query, RegionStore, Scope, StoreError, Tables,
+};
 use crate::topology::TableFilter;
 
 /// An account whose feed is read.
@@ -31,6 +34,10 @@ pub(super) struct Source {
     pub filter: TableFilter,
     pub health: SourceHealth,
     pub max_clock_skew: Duration,
+    /// How old a reading of the region's routes may be: half a settle window.
+    pub routes_stale: Duration,
+    /// Whether rows are looked at because this account's feed names them.
+    pub is_feed: bool,
     pub runtime: Runtime,
 }
 
@@ -106,7 +113,12 @@ impl Source {
         let began = self.runtime.instant();
         let began_storage = self.storage_now(began);
         let ids: Vec<&RowId> = due.iter().map(|due| &due.row).collect();
+        let epoch = self.routes_of(began)?;
+        self.bring_home(&ids).await?;
         let mut findings = look(&self.region, &self.tombstones, &ids).await?;
+        if self.region.routes_epoch() != epoch {
+            return Err(StoreError::new(ErrorKind::Precondition, "the region's routes have changed during a look"));
+        }
         for (due, finding) in due.iter().zip(&mut findings) {
             self.undo_late(due, finding).await?;
         }
@@ -127,6 +139,33 @@ impl Source {
             finding,
         });
         Ok(looked.collect())
+    }
+
+    /// The epoch of the routes that a look may go by which begins at `began`: in a region with several accounts, only of some that were read
+    /// of late. By older ones a row is looked for where it is no more.
+    fn routes_of(&self, began: Instant) -> Result<u64, StoreError> {
+        let late = |heard: Instant| began.saturating_duration_since(heard) > self.routes_stale;
+        if self.region.accounts().len() > 1 && self.region.routes_heard().is_none_or(late) {
+            return Err(StoreError::new(ErrorKind::Unreachable, "the region's routes have not been read of late"));
+        }
+        Ok(self.region.routes_epoch())
+    }
+
+    /// What was announced in this account and belongs into another one, by a writer that went by old routes for longer than it should: it is
+    /// brought there before it is looked for there.
+    async fn bring_home(&self, ids: &[&RowId]) -> Result<(), StoreError> {
+        if !self.is_feed || self.region.accounts().len() == 1 || planted(Bug::PreviousPlaceForgotten) {
+            return Ok(());
+        }
+        let astray = |id: &RowId| {
+            let to = self.region.holding(&id.table, &id.partition);
+            (to.account() != self.account()).then(|| Passage {
+                from: self.tables.clone(),
+                to,
+                fresh: self.routes_stale,
+            })
+        };
+        pass(ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect()).await
     }
 
     /// A row under an announced delete may be there only because a write of another region took effect late.

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::gather::gather_all;
+use super::over::bring_over;
 use crate::feed::{Shard, decode_tombstone, tombstone_key, tombstone_prefix, tombstones_prefix};
 use crate::model::{AccountName, Etag, PartitionKey, Row, RowId, RowKey, SystemTable, TableName, Time, Version};
 use crate::stores::{Query, RegionStore, StoreError, Tables};
@@ -56,6 +57,7 @@ impl Tombstones {
 
     /// The tombstone of one row.
     pub async fn of_row(&self, id: &RowId) -> Result<Option<Tomb>, StoreError> {
+        bring_over(&self.store, &[id]).await?;
         let tables = self.store.holding(&id.table, &id.partition);
         let shard = Shard::of(&id.table, &id.partition).partition();
         Ok(tables.get(&SystemTable::Feed.name(), &shard, &tombstone_key(id)).await?.as_ref().map(Tomb::of))
@@ -63,6 +65,7 @@ impl Tombstones {
 
     /// The tombstones of many rows: an entry for every one that stands.
     pub async fn of_rows(&self, ids: &[&RowId]) -> Result<BTreeMap<RowId, Tomb>, StoreError> {
+        bring_over(&self.store, ids).await?;
         let mut groups: BTreeMap<Place, (Arc<dyn Tables>, Vec<&RowId>)> = BTreeMap::new();
         // The rows of a partition follow each other more often than not, and share its place.
         let mut last: Option<(&RowId, Place)> = None;

@@ -47,7 +47,7 @@ pub use operation::{Condition, Operation};
 pub use paced::{Paced, Pacer};
 pub use query::{Continuation, Page, Query, Scope};
 pub use queue::{CHANGES_QUEUE, Message, Queue};
-pub use region::{Account, RegionStore};
+pub use region::{Account, Passage, RegionStore};
 pub use retrying::Retrying;
 pub use routing::RoutesCopy;
 pub use severable::{Severable, Severed};

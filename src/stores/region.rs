@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Paced, Pacer, Queue, Severable, Severed, Tables, UnknownAccount};
 use crate::model::{AccountName, PartitionKey, Region, TableName};
 use crate::runtime::Runtime;
-use crate::topology::{PublishedRoutes, Routes};
+use crate::topology::{MoveState, MovingRows, PublishedRoutes, Routes};
 
 /// One storage account of a region.
 #[derive(Debug, Clone)]
@@ -17,6 +18,17 @@ pub struct Account {
     pub tables: Arc<dyn Tables>,
     /// Its queue of change records, where one is configured.
     pub queue: Option<Arc<dyn Queue>>,
+}
+
+/// The account where a row was, and the one where it is, while rows move.
+#[derive(Debug, Clone)]
+pub struct Passage {
+    /// Where it was.
+    pub from: Arc<dyn Tables>,
+    /// Where it is.
+    pub to: Arc<dyn Tables>,
+    /// How long after its look began something may be written: half a settle window.
+    pub fresh: Duration,
 }
 
 /// The accounts of a region behind one rule: ask with a table and a partition key, get the tables that hold the row.
@@ -28,6 +40,15 @@ pub struct RegionStore {
     region: Region,
     accounts: Vec<Account>,
     routing: Arc<Routing>,
+}
+
+/// The two places of rows that move: the one that the rules in force say, and the other.
+struct Places {
+    other: Arc<dyn Tables>,
+    here: Arc<dyn Tables>,
+    state: MoveState,
+    /// For how long routes may be gone by.
+    hold: Duration,
 }
 
 /// What all copies of a store share.
@@ -125,6 +146,53 @@ impl RegionStore {
         self.tables_of(&present, place.account)
     }
 
+    /// The region by these rules alone, whatever is published.
+    #[must_use]
+    pub fn by(&self, rules: &Routes) -> Self {
+        Self::routed(self.region.clone(), self.accounts.clone(), rules.clone())
+    }
+
+    /// The account of that name.
+    pub fn account(&self, name: &AccountName) -> Option<&Arc<dyn Tables>> {
+        self.accounts.iter().map(|account| &account.tables).find(|tables| tables.account() == name)
+    }
+
+    /// Whether rows of the region are at other places than a writer may put them that goes by older routes.
+    pub fn reads_through(&self) -> bool {
+        let moving =
+            |published: &PublishedRoutes| published.moving.as_ref().is_some_and(|it| it.state == MoveState::Reading);
+        self.present().published.as_deref().is_some_and(moving)
+    }
+
+    /// How rows of this partition come from where they were to where they are, if they have moved and some may not have come.
+    pub fn passage(&self, table: &TableName, partition: &PartitionKey) -> Option<Passage> {
+        let Places { other, here, state, hold } = self.places(table, partition)?;
+        (state == MoveState::Reading).then_some(Passage { from: other, to: here, fresh: hold / 2 })
+    }
+
+    /// Where else a row of this partition may be while rows move.
+    pub fn other_place(&self, table: &TableName, partition: &PartitionKey) -> Option<Arc<dyn Tables>> {
+        self.places(table, partition).map(|places| places.other)
+    }
+
+    fn places(&self, table: &TableName, partition: &PartitionKey) -> Option<Places> {
+        let present = self.present();
+        let published = present.published.as_deref()?;
+        let MovingRows { state, rules } = published.moving.as_ref()?;
+        let (other, here) = (rules.place(table, partition).account, published.rules.place(table, partition).account);
+        (other != here).then(|| Places {
+            other: self.tables_of(&present, other),
+            here: self.tables_of(&present, here),
+            state: *state,
+            hold: published.hold,
+        })
+    }
+
+    /// The epoch of the routes that are gone by: the first, where none were read, since that is what is published of a configuration.
+    pub fn routes_epoch(&self) -> u64 {
+        self.present().published.as_ref().map_or(1, |published| published.epoch)
+    }
+
     /// What is published of the routes, as it was last taken in.
     pub fn published(&self) -> Option<Arc<PublishedRoutes>> {
         self.present().published.clone()
@@ -150,8 +218,9 @@ impl RegionStore {
             return false;
         }
         let named = published.as_ref().map_or(&self.routing.configured, |published| &published.rules);
+        let other = published.as_ref().and_then(|published| published.moving.as_ref()).map(|moving| &moving.rules);
         *present = Arc::new(Present {
-            unknown: unknown(&self.region, &self.accounts, [named]),
+            unknown: unknown(&self.region, &self.accounts, std::iter::once(named).chain(other)),
             published: published.map(Arc::new),
             heard: Some(heard),
         });

@@ -58,7 +58,7 @@ closed_list! {
             "none";
         RoutesPending = "routes-pending",
             "the configuration wants rows of this region in other accounts than they are in; the routes in force are gone by meanwhile",
-            "put the routes in force back into the configuration; the field epoch names them, `tablerelay route` asks them";
+            "run `tablerelay rebalance` for the region, or put the routes in force back into the configuration";
         RoutesUnusable = "routes-unusable",
             "a region's routes cannot be gone by, or lead to an account that this daemon's configuration does not have",
             "give every daemon the same configuration, and start it again; the error of the line says more";

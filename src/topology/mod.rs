@@ -30,7 +30,8 @@ pub use presence::{Found, Obeyed, Presence, WriteHealth};
 pub use reading::{Alone, Door, Inbound, ReadRules, Reading, View};
 pub use role::Role;
 pub use routes::{
-    Partitions, Place, PublishedRoutes, Route, RoutedTables, Routes, RoutesError, RoutesRowError, Tier, highest,
+    MoveState, MovingRows, Partitions, Place, PublishedRoutes, Route, RoutedTables, Routes, RoutesError,
+    RoutesRowError, Tier, highest,
 };
 pub use shape::{Contradiction, FileRoles, Topology};
 pub use share::shares;

@@ -26,8 +26,10 @@ mod copies;
 mod error;
 mod operations;
 mod outcome;
+mod over;
 mod patience;
 mod plan;
+mod reader;
 mod relay;
 mod steps;
 #[cfg(test)]
@@ -44,6 +46,8 @@ use crate::stores::RegionStore;
 pub use announce::{AnnounceError, Announced, announce};
 pub use copies::{Copies, Stands, Unconfirmed, reached};
 pub use error::WriteError;
+pub use over::Over;
+pub use reader::read_routed;
 pub use relay::{RaiseError, Raised, Relayed, raise_tombstone, relay};
 pub use tombstones::{LookError, Standing, look_at_tombstones};
 

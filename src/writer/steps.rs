@@ -11,7 +11,7 @@ use super::outcome::{is_refusal, read_back};
 use super::patience::{Patience, no_reply};
 use super::plan::Plan;
 use super::{Copies, Standing, WriteError, Writer, Written, look_at_tombstones};
-use crate::model::{Change, Etag, RowKey, Version};
+use crate::model::{Change, Etag, RowId, RowKey, Version};
 use crate::stores::{ErrorKind, Operation, StoreError, Tables, TransactionError};
 
 /// How often a write begins again before it gives up.
@@ -40,6 +40,7 @@ impl Writer {
     /// Both steps, begun again for as long as that may help.
     pub(super) async fn carry_out(&self, mut plan: Plan) -> Result<Written, WriteError> {
         self.follow_routes().await?;
+        self.bring_over(&plan).await?;
         let tables = self.store.holding(&plan.table, &plan.partition);
         let tables = tables.as_ref();
         let mut standing = BTreeMap::new();
@@ -75,6 +76,17 @@ impl Writer {
             Err(error) if heard.is_none() => Err(WriteError::Routes(error)),
             _ => Ok(()),
         }
+    }
+
+    /// While rows move, what is written over comes first: so that a condition is met by what stands there, and the version is above it.
+    async fn bring_over(&self, plan: &Plan) -> Result<(), WriteError> {
+        let Some(passage) = self.store.passage(&plan.table, &plan.partition) else { return Ok(()) };
+        let patience = Patience::until(&self.runtime, self.runtime.instant() + self.half_window());
+        for operation in &plan.operations {
+            let id = RowId::new(plan.table.clone(), plan.partition.clone(), operation.row().clone());
+            patience.request(passage.bring(&id)).await.map_err(WriteError::Announce)?;
+        }
+        Ok(())
     }
 
     /// The first step, with a new version each time.

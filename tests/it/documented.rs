@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tablerelay::cache::Loss;
 use tablerelay::feed::{Reason, Source};
 use tablerelay::model::ClosedList;
-use tablerelay::ops::{BackfillState, Copied, DrillStep, DrillVerdict, Fate, Kept, Restoring, Waits};
+use tablerelay::ops::{BackfillState, Copied, DrillStep, DrillVerdict, Fate, Kept, RebalanceStep, Restoring, Waits};
 use tablerelay::resolve::{Decision, Difference, Mend};
 use tablerelay::settle::{HeldBy, LinkState};
 use tablerelay::telemetry::Event;
@@ -54,6 +54,7 @@ fn every_closed_list_is_documented_with_meaning_and_remedy() {
     expected = with::<LateOutcome>(&expected, "LateOutcome");
     expected = with::<DrillStep>(&expected, "DrillStep");
     expected = with::<DrillVerdict>(&expected, "DrillVerdict");
+    expected = with::<RebalanceStep>(&expected, "RebalanceStep");
     expected = with::<Copied>(&expected, "Copied");
     expected = with::<BackfillState>(&expected, "BackfillState");
     expected = with::<Difference>(&expected, "Difference");

@@ -212,6 +212,8 @@ fn routes_lead_to_the_same_accounts() {
         let place = published.rules.place(&table, &partition);
         assert_eq!(place.account.as_str(), text(case, "account"), "{case}");
         assert_eq!(place.route.map(|route| route.name.as_str()), case["route"].as_str(), "{case}");
+        let other = published.moving.as_ref().unwrap().rules.place(&table, &partition).account;
+        assert_eq!((other != place.account).then(|| other.as_str()), case["other"].as_str(), "{case}");
     });
     let written: Value = serde_json::from_str(&published.encode().string("Routes").unwrap()).unwrap();
     assert_eq!(written, serde_json::from_str::<Value>(document).unwrap());

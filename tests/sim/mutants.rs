@@ -109,6 +109,10 @@ const SURVIVING: &[Bug] = &[
     Bug::CollectedBlindly,
 ];
 
+/// Bugs of what no history does: rows that move between the accounts of a region. The tests in `src/ops/rebalance` catch them.
+const ELSEWHERE: &[Bug] =
+    &[Bug::MovedBlindly, Bug::PreviousPlaceForgotten, Bug::OldPlaceNotRead, Bug::MovedRowDeletedUnverified];
+
 /// The bug of this name; ends the program where there is none.
 pub fn named(name: &str) -> Bug {
     Bug::ALL.iter().copied().find(|bug| bug.as_str() == name).unwrap_or_else(|| {
@@ -137,10 +141,16 @@ pub fn replay() -> bool {
     };
     std::thread::scope(|scope| (0..cores()).for_each(|_| drop(scope.spawn(work))));
     let survived = survived.into_inner().expect("nobody panics here");
-    let known = |bug: &&Bug| SURVIVING.contains(bug) || RECORDED.iter().any(|(recorded, _)| recorded == *bug);
+    let known = |bug: &&Bug| {
+        SURVIVING.contains(bug) || ELSEWHERE.contains(bug) || RECORDED.iter().any(|(recorded, _)| recorded == *bug)
+    };
     let missing = Bug::ALL.iter().filter(|bug| !known(bug));
     let missing: Vec<_> = missing.map(|bug| bug.as_str()).collect();
-    println!("sim: {} of {} planted bugs are caught", RECORDED.len() - survived.len(), Bug::ALL.len());
+    println!(
+        "sim: {} of {} planted bugs are caught",
+        RECORDED.len() - survived.len(),
+        Bug::ALL.len() - ELSEWHERE.len()
+    );
     let names: Vec<_> = SURVIVING.iter().map(|bug| bug.as_str()).collect();
     println!("sim: blind spots: {}", names.join(", "));
     if !survived.is_empty() {
@@ -155,7 +165,7 @@ pub fn replay() -> bool {
 /// Looks for the first of these seeds that catches each bug, and prints the table for `RECORDED`.
 pub fn hunt(names: &str, seeds: &[u64]) -> ExitCode {
     let bugs: Vec<Bug> = match names {
-        "all" => Bug::ALL.to_vec(),
+        "all" => Bug::ALL.iter().copied().filter(|bug| !ELSEWHERE.contains(bug)).collect(),
         names => names.split(',').map(named).collect(),
     };
     let next = AtomicUsize::new(0);

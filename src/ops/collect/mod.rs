@@ -141,7 +141,7 @@ impl Collector {
         let mut gathered = known::gather(&self.regions, &self.copies).await;
         self.keep_up(home, &mut gathered, began, told).await?;
         let is_due = last.is_none_or(|last| began >= last.began + self.every);
-        if !self.collects || !is_due {
+        if !self.collects || !is_due || self.rows_move() {
             return Ok(None);
         }
         let watermark = watermark(&self.region, &gathered.known, self.rules, began);
@@ -150,6 +150,12 @@ impl Collector {
         let collection = Sweep::new(self, home, watermark, began).run().await?;
         report::keep_collection(home, &collection).await?;
         Ok(Some(collection))
+    }
+
+    /// Whether rows move from account to account in some region: copies of them are where nobody looks for a row then, and the tombstone of
+    /// one that is deleted meanwhile is what keeps its copy from coming back.
+    fn rows_move(&self) -> bool {
+        self.regions.iter().any(|store| store.published().is_some_and(|published| published.moving.is_some()))
     }
 
     /// The storage clock of a region.

@@ -20,7 +20,7 @@ use crate::closed_list;
 use crate::model::{AccountName, PartitionKey, TableName};
 
 pub use partitions::Partitions;
-pub use published::{PublishedRoutes, RoutesRowError};
+pub use published::{MoveState, MovingRows, PublishedRoutes, RoutesRowError};
 pub use rendezvous::highest;
 
 closed_list! {

@@ -2,7 +2,7 @@
 //! regions: what counts is what stands there.
 //!
 //! The configuration says where rows should be, the published routes say where they are. A daemon that finds none publishes those of
-//! its file; from then on a file that says something else changes nothing. Every change raises the epoch. The
+//! its file; from then on they change by a rebalance alone, which moves the rows with them. Every change raises the epoch. The
 //! copy in the region's first account is the one that is replaced first, on its ETag; the others follow it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Partitions, Route, RoutedTables, Routes, Tier};
+use crate::closed_list;
 use crate::model::{AccountName, ClosedList, PartitionKey, Region, RowBody, RowKey, TableName};
 
 /// What is published.
@@ -27,6 +28,25 @@ pub struct PublishedRoutes {
     /// The address of each account's tables, where whoever published them knew it; without any secret.
     pub endpoints: BTreeMap<AccountName, String>,
     /// The rules in force.
+    pub rules: Routes,
+    /// While rows move: where else they may be.
+    pub moving: Option<MovingRows>,
+}
+
+closed_list! {
+    /// How far rows have moved to where other routes lead.
+    pub enum MoveState {
+        Filling = "filling", "rows are copied to where the other routes lead; those in force are the old ones", "none";
+        Reading = "reading", "the new routes are in force; what is still written by the old ones is brought over", "none";
+    }
+}
+
+/// Rows on their way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovingRows {
+    /// How far they are.
+    pub state: MoveState,
+    /// The rules that are not in force: while they fill, those to come, and then those that were.
     pub rules: Routes,
 }
 
@@ -47,6 +67,15 @@ struct Document {
     home: String,
     hold_seconds: u64,
     endpoints: BTreeMap<String, String>,
+    #[serde(flatten)]
+    rules: Rules,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moving: Option<Other>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Other {
+    state: String,
     #[serde(flatten)]
     rules: Rules,
 }
@@ -95,6 +124,10 @@ impl PublishedRoutes {
             hold_seconds: self.hold.as_secs(),
             endpoints: self.endpoints.iter().map(|(name, url)| (name.as_str().to_owned(), url.clone())).collect(),
             rules: Rules::of(&self.rules),
+            moving: self.moving.as_ref().map(|MovingRows { state, rules }| {
+                let state = state.as_str().to_owned();
+                Other { state, rules: Rules::of(rules) }
+            }),
         };
         let text = serde_json::to_string(&document).unwrap_or_default();
         RowBody::builder(&PartitionKey::from(Self::PARTITION), &Self::current()).string(PROPERTY, &text).finish()
@@ -118,12 +151,21 @@ impl PublishedRoutes {
             hold: Duration::from_secs(document.hold_seconds),
             endpoints: endpoints.collect::<Result<_, RoutesRowError>>()?,
             rules: document.rules.read()?,
+            moving: document.moving.map(Other::read).transpose()?,
         })
     }
 
     /// How many UTF-16 units rules take as text.
     pub fn units(rules: &Routes) -> usize {
         serde_json::to_string(&Rules::of(rules)).unwrap_or_default().encode_utf16().count()
+    }
+}
+
+impl Other {
+    fn read(self) -> Result<MovingRows, RoutesRowError> {
+        let state =
+            MoveState::parse(&self.state).ok_or_else(|| RoutesRowError(format!("there is no state {}", self.state)))?;
+        Ok(MovingRows { state, rules: self.rules.read()? })
     }
 }
 

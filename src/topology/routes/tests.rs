@@ -114,6 +114,7 @@ fn published(rules: Routes) -> PublishedRoutes {
         hold: Duration::from_secs(60),
         endpoints: BTreeMap::from([(account("west1"), "https://west1.example".to_owned())]),
         rules,
+        moving: None,
     }
 }
 
@@ -123,6 +124,9 @@ fn what_is_published_reads_back() {
     rules.routes[0].tier = Some(Tier::Archive);
     let published = published(rules);
     assert_eq!(PublishedRoutes::decode(&published.encode()), Ok(published.clone()));
+    let moving = MovingRows { state: MoveState::Reading, rules: Routes::spread_over(accounts(3)).unwrap() };
+    let on_the_way = PublishedRoutes { moving: Some(moving), ..published.clone() };
+    assert_eq!(PublishedRoutes::decode(&on_the_way.encode()), Ok(on_the_way));
     let json = published.encode().string("Routes").unwrap();
     for (from, to) in
         [("\"schema\":1", "\"schema\":2"), ("\"home\"", "\"Home\""), ("\"tier\":\"archive\"", "\"tier\":\"warm\"")]

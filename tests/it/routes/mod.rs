@@ -1,6 +1,8 @@
 //! Regions with one account and with several on real servers: what is written in either is in the other, and every row is in the account that
 //! `route` names.
 
+mod rebalance;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +19,8 @@ use crate::support::azurite::{Azurite, TestAccount};
 use crate::support::eventually;
 use crate::support::relay::{Config, Daemon};
 
-pub(super) const WINDOW: Duration = Duration::from_secs(4);
-const REPLICATION: &str = "[table.\"*\"]\n[replication]\nsettle_window = \"4s\"\nmax_clock_skew = \"4s\"\n";
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+const REPLICATION: &str = "[table.\"*\"]\n[replication]\nsettle_window = \"10s\"\nmax_clock_skew = \"10s\"\npoll_busy = \"100ms\"\npoll_idle = \"3s\"\n";
 
 /// A region of several accounts of an Azurite.
 pub(super) struct Land {
@@ -34,11 +36,16 @@ impl Land {
 
     /// Its part of a configuration, with `more` among its own keys.
     pub fn described(&self, more: &str) -> String {
+        self.described_without("", more)
+    }
+
+    /// The same before it had one of its accounts.
+    pub fn described_without(&self, missing: &str, more: &str) -> String {
         let region = &self.region;
         let account = |(name, account): (&String, &TestAccount)| {
             format!("[region.{region}.account.{name}]\nconnection_string = \"{}\"\n", account.connection_string())
         };
-        let accounts: String = self.accounts.iter().map(account).collect();
+        let accounts: String = self.accounts.iter().filter(|(name, _)| *name != missing).map(account).collect();
         format!("[region.{region}]\nrole = \"writer\"\n{more}{accounts}")
     }
 

@@ -1,0 +1,111 @@
+//! Deleting what lies where no route leads, once its place has it.
+
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::error::RebalanceError;
+use super::pass::{Bringing, Found, Kind, stretches};
+use super::tables_of;
+use crate::model::TableName;
+use crate::planted::{Bug, planted};
+use crate::stores::{Condition, ErrorKind, Operation, Remedy, StoreError, Tables};
+
+/// Deletes under way at a time.
+const IN_FLIGHT: usize = 16;
+/// How often everything is gone through: what was changed between the look at it and its deletion is looked at again.
+const ROUNDS: u32 = 5;
+
+/// What was deleted, and what not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cleaned {
+    pub deleted: u64,
+    /// Rows that have changed where they were: they are to be brought.
+    pub open: u64,
+    /// Rows that lay there before, and whose place has nothing of them.
+    pub left: u64,
+}
+
+impl Bringing<'_> {
+    pub async fn clean(
+        &self,
+        stop: &CancellationToken,
+        tell: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Cleaned, RebalanceError> {
+        let tables = tables_of(&self.places, self.tables).await.map_err(|error| self.failed(error))?;
+        let (mut cleaned, mut sure) = (Cleaned::default(), None);
+        for _ in 0..ROUNDS {
+            let before = cleaned.deleted;
+            (cleaned.open, cleaned.left) = (0, 0);
+            for account in self.places.accounts() {
+                // Tombstones go last: until then they keep an old row from being taken for one that was never deleted.
+                for (table, query, kind) in stretches(&tables) {
+                    let mut query = Some(query);
+                    while let Some(asked) = query.take() {
+                        self.may_go_on(stop, &mut sure).await?;
+                        let (found, next) = self
+                            .page(&account.tables, (&table, asked, kind))
+                            .await
+                            .map_err(|error| self.failed(error))?;
+                        query = next;
+                        let own = account.tables.account();
+                        let astray = found.into_iter().filter(|found| self.is_astray(&found.id, own)).collect();
+                        let page = self.delete(&account.tables, (&table, kind), astray).await;
+                        let page = page.map_err(|error| self.failed(error))?;
+                        cleaned.deleted += page.deleted;
+                        cleaned.open += page.open;
+                        cleaned.left += page.left;
+                        tell(cleaned.deleted);
+                    }
+                }
+            }
+            if cleaned.deleted == before {
+                break;
+            }
+        }
+        Ok(cleaned)
+    }
+
+    /// Deletes what its place was just seen to have.
+    async fn delete(
+        &self,
+        tables: &Arc<dyn Tables>,
+        (table, kind): (&TableName, Kind),
+        astray: Vec<Found>,
+    ) -> Result<Cleaned, StoreError> {
+        let began = Instant::now();
+        let missing = match planted(Bug::MovedRowDeletedUnverified) {
+            true => Vec::new(),
+            false => self.missing(&astray, kind).await?,
+        };
+        let safe = astray.iter().filter(|found| !missing.iter().any(|missing| missing.id == found.id));
+        let deletes = safe.map(|found| async move {
+            // Nothing is deleted on an old look: its place may have changed since, and so may the routes.
+            if began.elapsed() >= self.fresh {
+                return Ok(false);
+            }
+            let body = &found.row.body;
+            let condition = Condition::Matches(found.row.etag.clone());
+            let operation =
+                Operation::Delete { partition: body.partition().clone(), row: body.row().clone(), condition };
+            match tables.write(table, &operation).await {
+                Ok(_) => Ok(true),
+                // Written meanwhile, or answered too late: the next round looks at it.
+                Err(error) if matches!(error.remedy(), Remedy::StartOver | Remedy::ReadBack) => Ok(false),
+                Err(error) if error.kind == ErrorKind::Throttled => Ok(false),
+                Err(error) => Err(error),
+            }
+        });
+        let done: Vec<Result<bool, StoreError>> = stream::iter(deletes).buffer_unordered(IN_FLIGHT).collect().await;
+        let mut deleted = 0;
+        for one in done {
+            deleted += u64::from(one?);
+        }
+        let (open, left): (Vec<&Found>, Vec<&Found>) =
+            missing.into_iter().partition(|found| self.was_in(&found.id, tables.account()));
+        let left = if kind == Kind::Rows { left.len() as u64 } else { 0 };
+        Ok(Cleaned { deleted, open: open.len() as u64, left })
+    }
+}

@@ -1,0 +1,49 @@
+//! Why rows are not where they are wanted yet.
+
+use crate::feed::Shard;
+use crate::model::{AccountName, Region};
+use crate::stores::StoreError;
+
+/// Why a rebalance did not come to its end. What it has done stays, and the next one goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum RebalanceError {
+    /// No daemon has ever said where rows are.
+    #[error("region {0} has not published its routes: its daemon does that when it runs; start it first")]
+    Unpublished(Region),
+    /// Rows are in an account that cannot be reached by this configuration.
+    #[error(
+        "the routes in force lead to account {0}, which the configuration does not have: put it back until its rows have moved"
+    )]
+    AccountGone(AccountName),
+    /// Nobody reads the feed of an account.
+    #[error(
+        "{carried} of {} shards of account {account} are carried by a daemon of the region: start all of its daemons, and those of the \
+         other regions, with the configuration that names it",
+        Shard::COUNT
+    )]
+    NotCarried {
+        /// The account.
+        account: AccountName,
+        /// How many of its shards are carried.
+        carried: usize,
+    },
+    /// Writers do not follow the routes.
+    #[error(
+        "rows are still written where the old routes lead; see that all applications read the routes, then run this again"
+    )]
+    StillWritten,
+    /// Another command goes on with it.
+    #[error("the region's routes were changed meanwhile; run it again, and one at a time")]
+    Overtaken,
+    /// It was asked to stop.
+    #[error("stopped; `tablerelay rebalance` goes on from here")]
+    Stopped,
+    /// The region's storage failed.
+    #[error("region {region}: {error}")]
+    Store {
+        /// The region.
+        region: Region,
+        /// What is wrong.
+        error: StoreError,
+    },
+}

@@ -1,0 +1,247 @@
+//! One pass over all rows and tombstones that the routes have moved: what is not at its new place yet is brought there.
+//!
+//! Versions alone are read of what both places have, so that a pass that finds little costs little.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::error::RebalanceError;
+use super::tables_of;
+use crate::feed::{Shard, decode_tombstone, tombstone_key, tombstones_prefix};
+use crate::model::{AccountName, Row, RowId, RowKey, SystemTable, TableName, Version};
+use crate::ops::patient::{or_nothing, patiently};
+use crate::replicator::{Sights, VERSION_ALONE};
+use crate::stores::{Passage, Query, RegionStore, Remedy, Scope, StoreError, Tables};
+use crate::topology::{Routes, TableFilter};
+use crate::writer::Over;
+
+/// Tombstones of a shard that are read at once.
+const SCAN: u16 = 100;
+/// Rows that are brought at a time.
+const IN_FLIGHT: usize = 32;
+
+/// Rows and tombstones on their way from where `was` leads to where `places` has them.
+pub(super) struct Bringing<'a> {
+    /// The region as everybody sees it.
+    pub store: RegionStore,
+    /// The region by the routes that rows move by, asked no more than its share.
+    pub places: RegionStore,
+    pub was: &'a Routes,
+    pub tables: &'a TableFilter,
+    /// How old a look may be that something is written or deleted by.
+    pub fresh: Duration,
+    /// The epoch that this is done under.
+    pub epoch: u64,
+}
+
+/// What a pass has met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// Rows and tombstones that have another place.
+    pub moved: u64,
+    /// Those that had to be brought.
+    pub brought: u64,
+}
+
+/// Something of a row that an account has.
+pub(super) struct Found {
+    pub id: RowId,
+    /// `None` where a tombstone cannot be read.
+    pub version: Version,
+    pub row: Row,
+}
+
+/// What is met: rows or tombstones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Rows,
+    Tombstones,
+}
+
+impl Bringing<'_> {
+    pub async fn pass(
+        &self,
+        stop: &CancellationToken,
+        tell: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Counted, RebalanceError> {
+        let tables = tables_of(&self.places, self.tables).await.map_err(|error| self.failed(error))?;
+        let (moved, tell) = (AtomicU64::new(0), Mutex::new(tell));
+        let told = |more: u64| {
+            let all = moved.fetch_add(more, Ordering::Relaxed) + more;
+            (tell.lock().unwrap_or_else(PoisonError::into_inner))(all);
+        };
+        let accounts = self.places.accounts().iter();
+        // Each account has a rate of its own.
+        let passes = accounts.map(|account| self.pass_of(&account.tables, &tables, (stop, &told)));
+        let counted = try_join_all(passes).await?.into_iter();
+        Ok(counted.fold(Counted::default(), |all, one| Counted {
+            moved: all.moved + one.moved,
+            brought: all.brought + one.brought,
+        }))
+    }
+
+    async fn pass_of(
+        &self,
+        account: &Arc<dyn Tables>,
+        tables: &BTreeSet<TableName>,
+        (stop, tell): (&CancellationToken, &(dyn Fn(u64) + Send + Sync)),
+    ) -> Result<Counted, RebalanceError> {
+        let (mut counted, mut sure) = (Counted::default(), None);
+        for (table, query, kind) in stretches(tables) {
+            let mut query = Some(query);
+            while let Some(asked) = query.take() {
+                self.may_go_on(stop, &mut sure).await?;
+                let page = self.page(account, (&table, asked, kind)).await;
+                let (found, next) = page.map_err(|error| self.failed(error))?;
+                query = next;
+                let moved: Vec<Found> =
+                    found.into_iter().filter(|found| self.was_in(&found.id, account.account())).collect();
+                counted.moved += moved.len() as u64;
+                counted.brought += self.bring(account, &moved, kind).await.map_err(|error| self.failed(error))?;
+                tell(moved.len() as u64);
+            }
+        }
+        Ok(counted)
+    }
+
+    pub(super) fn failed(&self, error: StoreError) -> RebalanceError {
+        RebalanceError::Store { region: self.store.region().clone(), error }
+    }
+
+    /// Asked before each page: whether to stop, and whether this is still what is under way, as was seen of late.
+    pub(super) async fn may_go_on(
+        &self,
+        stop: &CancellationToken,
+        sure: &mut Option<Instant>,
+    ) -> Result<(), RebalanceError> {
+        if stop.is_cancelled() {
+            return Err(RebalanceError::Stopped);
+        }
+        if sure.is_some_and(|sure| sure.elapsed() < self.fresh / 2) {
+            return Ok(());
+        }
+        *sure = Some(Instant::now());
+        let copy = patiently(|| self.store.read_routes()).await.map_err(|error| self.failed(error))?;
+        match copy.published.filter(|published| published.epoch == self.epoch) {
+            Some(_) => Ok(()),
+            None => Err(RebalanceError::Overtaken),
+        }
+    }
+
+    /// Whether the account is where the routes had it, and no more where they have it.
+    pub(super) fn was_in(&self, id: &RowId, account: &AccountName) -> bool {
+        self.was.place(&id.table, &id.partition).account == account && self.is_astray(id, account)
+    }
+
+    /// Whether the routes lead elsewhere.
+    pub(super) fn is_astray(&self, id: &RowId, account: &AccountName) -> bool {
+        self.places.configured().place(&id.table, &id.partition).account != account
+    }
+
+    /// A page of rows or tombstones of the replicated tables, and how to go on.
+    pub(super) async fn page(
+        &self,
+        tables: &Arc<dyn Tables>,
+        (table, query, kind): (&TableName, Query, Kind),
+    ) -> Result<(Vec<Found>, Option<Query>), StoreError> {
+        let page = patiently(|| async { or_nothing(tables.query(table, &query).await) }).await?;
+        let region = self.store.region();
+        let found = |row: Row| match kind {
+            Kind::Rows => {
+                let id = RowId::new(table.clone(), row.body.partition().clone(), row.body.row().clone());
+                Some(Found { id, version: row.version(region), row })
+            }
+            // One that cannot be read names no row; whoever raises it next replaces it.
+            Kind::Tombstones => {
+                let tombstone = decode_tombstone(&row).ok().filter(|tomb| self.tables.matches(&tomb.id.table))?;
+                Some(Found { id: tombstone.id, version: tombstone.version, row })
+            }
+        };
+        let next = page.continuation.map(|continuation| Query { continuation: Some(continuation), ..query.clone() });
+        Ok((page.rows.into_iter().filter_map(found).collect(), next))
+    }
+
+    /// Those of these that their place does not have, nor anything newer.
+    pub(super) async fn missing<'f>(&self, found: &'f [Found], kind: Kind) -> Result<Vec<&'f Found>, StoreError> {
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        match kind {
+            Kind::Rows => {
+                let ids: Vec<&RowId> = found.iter().map(|found| &found.id).collect();
+                let sights = Sights::new(self.places.clone(), SCAN, false);
+                let seen = patiently(|| sights.of(&ids)).await?;
+                let lacks = |(found, (sight, _)): (&'f Found, &(crate::resolve::Sight, _))| {
+                    let standing = &sight.standing;
+                    let highest = standing.row.as_ref().max(standing.tombstone.as_ref());
+                    highest.is_none_or(|highest| *highest < found.version).then_some(found)
+                };
+                Ok(found.iter().zip(&seen).filter_map(lacks).collect())
+            }
+            Kind::Tombstones => {
+                let there = self.tombstones(found).await?;
+                let lacks = |found: &&Found| there.get(&found.id).is_none_or(|there| *there < found.version);
+                Ok(found.iter().filter(lacks).collect())
+            }
+        }
+    }
+
+    /// The tombstones that stand at the places of these, which are of one shard.
+    async fn tombstones(&self, found: &[Found]) -> Result<BTreeMap<RowId, Version>, StoreError> {
+        let mut places: BTreeMap<AccountName, (Arc<dyn Tables>, Vec<RowKey>)> = BTreeMap::new();
+        for Found { id, .. } in found {
+            let tables = self.places.holding(&id.table, &id.partition);
+            places.entry(tables.account().clone()).or_insert_with(|| (tables, Vec::new())).1.push(tombstone_key(id));
+        }
+        let mut there = BTreeMap::new();
+        for (tables, keys) in places.values() {
+            let (Some(least), Some(most)) = (keys.iter().min(), keys.iter().max()) else { continue };
+            let shard = Shard::of(&found[0].id.table, &found[0].id.partition).partition();
+            let mut query = Some(Query::rows(shard, least.clone(), most.clone()));
+            while let Some(asked) = query.take() {
+                let page = patiently(|| async { or_nothing(tables.query(&SystemTable::Feed.name(), &asked).await) });
+                let page = page.await?;
+                let tombs = page.rows.iter().filter_map(|row| decode_tombstone(row).ok());
+                there.extend(tombs.map(|tomb| (tomb.id, tomb.version)));
+                query = page.continuation.map(|next| Query { continuation: Some(next), ..asked });
+            }
+        }
+        Ok(there)
+    }
+
+    /// Brings what is missing; says how many that were.
+    pub(super) async fn bring(&self, from: &Arc<dyn Tables>, found: &[Found], kind: Kind) -> Result<u64, StoreError> {
+        let missing = self.missing(found, kind).await?;
+        let passages = missing.iter().map(|Found { id, .. }| {
+            let (from, to) = (from.clone(), self.places.holding(&id.table, &id.partition));
+            (id, Passage { from, to, fresh: self.fresh })
+        });
+        let brought = passages.map(|(id, passage)| async move {
+            match patiently(|| passage.bring(id)).await {
+                // Others go on writing it: the next pass meets it.
+                Err(error) if error.remedy() == Remedy::StartOver => Ok(Over::Brought),
+                brought => brought,
+            }
+        });
+        let brought = stream::iter(brought).buffer_unordered(IN_FLIGHT).try_collect::<Vec<Over>>().await?;
+        Ok(brought.iter().filter(|over| **over == Over::Brought).count() as u64)
+    }
+}
+
+/// What there is to read in an account: every table, and the tombstones of every shard.
+pub(super) fn stretches<'a>(tables: impl IntoIterator<Item = &'a TableName>) -> Vec<(TableName, Query, Kind)> {
+    let select = Some(VERSION_ALONE.map(str::to_owned).to_vec());
+    let rows =
+        |table: &TableName| (table.clone(), Query { select: select.clone(), ..Query::new(Scope::Table) }, Kind::Rows);
+    let tombs = |shard: Shard| {
+        (SystemTable::Feed.name(), Query::prefix(shard.partition(), tombstones_prefix()), Kind::Tombstones)
+    };
+    tables.into_iter().map(rows).chain(Shard::all().map(tombs)).collect()
+}

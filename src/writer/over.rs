@@ -1,0 +1,205 @@
+//! Bringing a row over: from the account where the routes had it to the one where they have it now.
+//!
+//! Both accounts are of one region, so this is no delivery: nobody is told, nothing is lifted, and the higher version is right
+//! wherever it was written. What has to be kept is what R4 and R5 keep between regions: every write depends on an ETag or on absence,
+//! none goes out long after its look, and a row that came in below a newer tombstone is taken out again. So any number of
+//! programs may bring the same row at the same time, and each may die in the middle: who comes next finds what is left to do.
+//!
+//! A row that stands below a tombstone of its own account (its delete was refused, or is yet to come) comes over with it, as it is.
+
+use tokio::time::Instant;
+
+use crate::feed::{Shard, decode_tombstone, encode_tombstone, tombstone_key};
+use crate::model::{Etag, Row, RowBody, RowId, SystemTable, TableName, Tombstone, Version};
+use crate::planted::{Bug, planted};
+use crate::stores::{Condition, ErrorKind, Operation, Passage, Remedy, StoreError, Tables};
+
+/// How often a row that others keep writing is tried.
+const ATTEMPTS: usize = 8;
+
+/// What became of a row that was to be brought over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// There is nothing where it was.
+    Nothing,
+    /// Where it is now had all of it, or newer.
+    Had,
+    /// It was written where it is now.
+    Brought,
+}
+
+/// What an account has of a row.
+struct Stand {
+    row: Option<Row>,
+    tomb: Option<Tomb>,
+}
+
+struct Tomb {
+    /// `None` where it cannot be read: any may replace it.
+    version: Option<Version>,
+    etag: Etag,
+}
+
+impl Stand {
+    fn deleted(&self) -> Option<&Version> {
+        self.tomb.as_ref().and_then(|tomb| tomb.version.as_ref())
+    }
+}
+
+impl Passage {
+    /// Has where a row is hold all that is newer where it was: the row, and its tombstone.
+    ///
+    /// # Errors
+    /// Whatever a store answers; [`ErrorKind::Precondition`] where others go on writing it.
+    pub async fn bring(&self, id: &RowId) -> Result<Over, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let began = Instant::now();
+            let was = stand(self.from.as_ref(), id).await?;
+            if was.row.is_none() && was.deleted().is_none() {
+                return Ok(Over::Nothing);
+            }
+            match self.bring_stand(id, &was, began).await {
+                Err(error) if error.remedy() == Remedy::StartOver => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::new(ErrorKind::Precondition, format!("{id} is written over and over while it is brought over")))
+    }
+
+    async fn bring_stand(&self, id: &RowId, was: &Stand, began: Instant) -> Result<Over, StoreError> {
+        let is = stand(self.to.as_ref(), id).await?;
+        let mut over = Over::Had;
+        if let Some(row) = &was.row {
+            let version = row.version(self.from.region());
+            let (etag, written) = self.put(id, &row.body.stamped(&version), &version, &is, began).await?;
+            if written {
+                over = Over::Brought;
+            }
+            if let Some(etag) = etag {
+                self.look_back(id, was, (&version, etag)).await?;
+            }
+        }
+        if let Some(deleted) = was.deleted() {
+            if is.deleted().is_none_or(|there| there < deleted) {
+                self.raise(id, deleted, is.tomb.as_ref(), began).await?;
+                over = Over::Brought;
+            }
+            if was.row.is_none() && self.remove_older(id, deleted, began).await? {
+                over = Over::Brought;
+            }
+        }
+        Ok(over)
+    }
+
+    /// Writes the row where what stands there is older; with the ETag of this very version there, if it stands there then, and whether it
+    /// was written.
+    async fn put(
+        &self,
+        id: &RowId,
+        body: &RowBody,
+        version: &Version,
+        is: &Stand,
+        began: Instant,
+    ) -> Result<(Option<Etag>, bool), StoreError> {
+        let operation = match &is.row {
+            None if is.deleted().is_some_and(|deleted| deleted >= version) => return Ok((None, false)),
+            None => Operation::Insert(body.clone()),
+            Some(_) if planted(Bug::MovedBlindly) => Operation::InsertOrReplace(body.clone()),
+            Some(there) => match there.version(self.to.region()).cmp(version) {
+                std::cmp::Ordering::Less => Operation::Replace(body.clone(), Condition::Matches(there.etag.clone())),
+                std::cmp::Ordering::Equal => return Ok((Some(there.etag.clone()), false)),
+                std::cmp::Ordering::Greater => return Ok((None, false)),
+            },
+        };
+        Ok((self.write(&id.table, &operation, began).await?, true))
+    }
+
+    /// A tombstone that where it was knows nothing of, and that is newer: the row goes again.
+    async fn look_back(&self, id: &RowId, was: &Stand, (version, etag): (&Version, Etag)) -> Result<(), StoreError> {
+        let tomb = tombstone(self.to.as_ref(), id).await?.and_then(|tomb| tomb.version);
+        let known = was.deleted().map_or(version, |deleted| deleted.max(version));
+        if tomb.is_none_or(|tomb| tomb <= *known) {
+            return Ok(());
+        }
+        self.remove(id, etag).await?;
+        Err(StoreError::new(ErrorKind::Precondition, "it was deleted meanwhile"))
+    }
+
+    async fn raise(&self, id: &RowId, to: &Version, there: Option<&Tomb>, began: Instant) -> Result<(), StoreError> {
+        let body = encode_tombstone(&Tombstone { id: id.clone(), version: to.clone() });
+        let operation = match there {
+            None => Operation::Insert(body),
+            Some(tomb) => Operation::Replace(body, Condition::Matches(tomb.etag.clone())),
+        };
+        self.write(&SystemTable::Feed.name(), &operation, began).await.map(drop)
+    }
+
+    /// R5, once the tombstone stands; says whether there was such a row.
+    async fn remove_older(&self, id: &RowId, deleted: &Version, began: Instant) -> Result<bool, StoreError> {
+        let row = row(self.to.as_ref(), id).await?;
+        let Some(row) = row.filter(|row| row.version(self.to.region()) < *deleted) else { return Ok(false) };
+        self.check(began)?;
+        self.remove(id, row.etag).await?;
+        Ok(true)
+    }
+
+    async fn remove(&self, id: &RowId, etag: Etag) -> Result<(), StoreError> {
+        let (partition, row) = (id.partition.clone(), id.row.clone());
+        let operation = Operation::Delete { partition, row, condition: Condition::Matches(etag) };
+        match self.to.write(&id.table, &operation).await {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    async fn write(
+        &self,
+        table: &TableName,
+        operation: &Operation,
+        began: Instant,
+    ) -> Result<Option<Etag>, StoreError> {
+        self.check(began)?;
+        match self.to.write(table, operation).await {
+            Err(error) if error.kind == ErrorKind::NoTable => {
+                self.to.create_table(table).await?;
+                self.to.write(table, operation).await
+            }
+            done => done,
+        }
+    }
+
+    fn check(&self, began: Instant) -> Result<(), StoreError> {
+        if began.elapsed() < self.fresh {
+            return Ok(());
+        }
+        Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window"))
+    }
+}
+
+/// The row first, then its tombstone, as by every look.
+async fn stand(tables: &dyn Tables, id: &RowId) -> Result<Stand, StoreError> {
+    Ok(Stand { row: row(tables, id).await?, tomb: tombstone(tables, id).await? })
+}
+
+pub(super) async fn row(tables: &dyn Tables, id: &RowId) -> Result<Option<Row>, StoreError> {
+    none_where_no_table(tables.get(&id.table, &id.partition, &id.row).await)
+}
+
+async fn tombstone(tables: &dyn Tables, id: &RowId) -> Result<Option<Tomb>, StoreError> {
+    let shard = Shard::of(&id.table, &id.partition).partition();
+    let row = none_where_no_table(tables.get(&SystemTable::Feed.name(), &shard, &tombstone_key(id)).await)?;
+    let tomb = |row: Row| Tomb { version: decode_tombstone(&row).ok().map(|tomb| tomb.version), etag: row.etag };
+    Ok(row.map(tomb))
+}
+
+/// The version of a row's tombstone.
+pub(super) async fn deleted(tables: &dyn Tables, id: &RowId) -> Result<Option<Version>, StoreError> {
+    Ok(tombstone(tables, id).await?.and_then(|tomb| tomb.version))
+}
+
+fn none_where_no_table<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(error) if error.kind == ErrorKind::NoTable => Ok(None),
+        read => read,
+    }
+}

@@ -8,7 +8,9 @@
 //     const west = new RoutedRegion(first, connect);
 //     const client = (await west.connection("orders", "customer-17"))("orders");
 //     const writer = await west.writer("orders", "customer-17");
-//     const row = await west.read("orders", "customer-17", "1"); // undefined where there is none; finds it while rows move, too
+//     const row = await west.read("orders", "customer-17", "1"); // undefined where there is none; finds it wherever it is
+//
+// Where routes go by the age of rows, what was read may stand in its cold place and not at home: change it by an upsert of the whole row.
 
 import { createHash } from "node:crypto";
 
@@ -30,10 +32,24 @@ export function place(rules, table, partition) {
   return { account: highest(route?.accounts ?? rules.spread, table, partition), route: route?.name };
 }
 
-/** Where else a row may be while rows move to other accounts; undefined where there is but one place. */
-export function otherPlace(routes, table, partition) {
-  const other = routes.moving && place(routes.moving, table, partition).account;
-  return other === place(routes, table, partition).account ? undefined : other;
+/** Where else a row may be: where it was or is going to be while rows move, and where it is cold. In the order to read them. */
+export function otherPlaces(routes, table, partition) {
+  const { moving } = routes;
+  const others = new Set([
+    moving && place(moving, table, partition).account,
+    coldPlace(routes, table, partition),
+    moving && coldPlace(moving, table, partition),
+  ]);
+  others.delete(undefined);
+  others.delete(place(routes, table, partition).account);
+  return [...others];
+}
+
+/** The account that rows of a partition go to once they are old; undefined where no route says so. */
+export function coldPlace(rules, table, partition) {
+  const route = rules.aged?.find((each) => takes(each, table, partition));
+  const account = route && highest(route.accounts, table, partition);
+  return account === place(rules, table, partition).account ? undefined : account;
 }
 
 /** Rendezvous hashing: of several accounts, the one that scores highest together with the partition. */
@@ -111,17 +127,18 @@ export class RoutedRegion {
   }
 
   /**
-   * A row, or undefined. While rows move it may still be where the other routes lead: what stands there counts unless it was deleted in
-   * its own place, which has the last word, since the row may have moved between the two reads.
+   * A row, or undefined. It may be where other routes lead, while rows move, or in its cold place: what stands there counts unless it
+   * was deleted at home, which has the last word, since the row may have moved between the reads.
    */
   async read(table, partition, row) {
     const routes = await this.routes();
     const home = await this.writer(table, partition);
-    const other = otherPlace(routes, table, partition);
+    const others = otherPlaces(routes, table, partition);
     const here = await get(home.connect(table), partition, row);
-    if (here !== undefined || other === undefined) return here;
-    const there = await get(this.#connection(routes, other)(table), partition, row);
-    if (there !== undefined) {
+    if (here !== undefined || others.length === 0) return here;
+    for (const other of others) {
+      const there = await get(this.#connection(routes, other)(table), partition, row);
+      if (there === undefined) continue;
       const stone = (await home.tombstones(table, partition, [row])).get(row);
       if (stone === undefined || stone.Version < (there.RelayVersion ?? "")) return there;
     }

@@ -8,7 +8,9 @@ Copy this file into the application, beside tablerelay_writer.py. A region with 
     west = RoutedRegion(first, connect)                    # first: a TableServiceClient of any account of the region
     service = west.service("orders", "customer-17")        # whose tables hold the row
     west.writer("orders", "customer-17").upsert("orders", {"PartitionKey": "customer-17", "RowKey": "1"})
-    row = west.read("orders", "customer-17", "1")          # None where there is none; finds it while rows move, too
+    row = west.read("orders", "customer-17", "1")          # None where there is none; finds it while rows move and where it is cold
+
+Where routes go by the age of rows, what was read may stand in its cold place and not at home: change it by an upsert of the whole row.
 """
 
 import hashlib
@@ -35,11 +37,13 @@ class Routes:
     def account(self, table, partition):
         return place(self.document, table, partition)[0]
 
-    def other(self, table, partition):
-        """Where else a row may be while rows move to other accounts; None where there is but one place."""
-        moving = self.document.get("moving")
-        other = place(moving, table, partition)[0] if moving else None
-        return other if other != self.account(table, partition) else None
+    def others(self, table, partition):
+        """Where else a row may be: where it was or is going to be while rows move, and where it is cold. In the order to read them."""
+        home, moving = self.account(table, partition), self.document.get("moving")
+        others = [cold(self.document, table, partition)]
+        if moving:
+            others = [place(moving, table, partition)[0], *others, cold(moving, table, partition)]
+        return [other for n, other in enumerate(others) if other not in (None, home, *others[:n])]
 
 
 def place(rules, table, partition):
@@ -49,6 +53,15 @@ def place(rules, table, partition):
         if _takes(route, table, partition):
             return highest(route["accounts"], table, partition), route["name"]
     return highest(rules["spread"], table, partition), None
+
+
+def cold(rules, table, partition):
+    """The account that rows of a partition go to once they are old; None where no route says so."""
+    for route in rules.get("aged", []):
+        if _takes(route, table, partition):
+            account = highest(route["accounts"], table, partition)
+            return account if account != place(rules, table, partition)[0] else None
+    return None
 
 
 def highest(accounts, table, partition):
@@ -122,19 +135,20 @@ class RoutedRegion:
             return self.writers[account]
 
     def read(self, table, partition, row):
-        """A row, or None. While rows move it may still be where the other routes lead: what stands there counts unless it was
-        deleted in its own place, which has the last word, since the row may have moved between the two reads."""
+        """A row, or None. It may be where other routes lead, while rows move, or in its cold place: what stands there counts unless it
+        was deleted at home, which has the last word, since the row may have moved between the reads."""
         routes = self.routes()
         home = self.writer(table, partition)
         found = _get(home.service, table, partition, row)
-        other = routes.other(table, partition)
-        if found is not None or other is None:
+        others = routes.others(table, partition)
+        if found is not None or not others:
             return found
-        found = _get(self._service(routes, other), table, partition, row)
-        if found is not None:
-            stone = home.tombstones(table, partition, [row]).get(row)
-            if stone is None or stone["Version"] < found.get(PROPERTY, ""):
-                return found
+        for other in others:
+            found = _get(self._service(routes, other), table, partition, row)
+            if found is not None:
+                stone = home.tombstones(table, partition, [row]).get(row)
+                if stone is None or stone["Version"] < found.get(PROPERTY, ""):
+                    return found
         return _get(home.service, table, partition, row)
 
     def _service(self, routes, account):

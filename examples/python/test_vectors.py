@@ -70,7 +70,7 @@ class Vectors(unittest.TestCase):
         for case in VECTORS["routes"]["cases"]:
             found = routes.place(published.document, case["table"], case["partition"])
             self.assertEqual(found, (case["account"], case["route"]), case)
-            self.assertEqual(published.other(case["table"], case["partition"]), case["other"], case)
+            self.assertEqual(published.others(case["table"], case["partition"]), case["others"], case)
         with self.assertRaisesRegex(ValueError, "schema 2"):
             routes.Routes(VECTORS["routes"]["document"].replace('"schema":1', '"schema":2'))
 

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::model::{Region, Time};
-use crate::ops::{Collected, Passes};
+use crate::ops::{Collected, Demotions, Passes};
 use crate::telemetry::Recorder;
 
 pub use probes::{Probes, Seen};
@@ -50,6 +50,8 @@ pub struct Admin {
     pub passes: Arc<Passes>,
     /// What the collector of tombstones has found.
     pub collected: Arc<Collected>,
+    /// What the mover has done last.
+    pub demotions: Arc<Demotions>,
     /// Whether load balancers probe here; else they have a listener of their own.
     pub health: bool,
     /// What those who wait for a write need.

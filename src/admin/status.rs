@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Admin;
 use crate::feed::AccountShard;
 use crate::model::{AccountName, Region, Time};
-use crate::ops::{Collection, LastPass};
+use crate::ops::{Collection, Demotion, LastPass};
 use crate::replicator::{CacheStatus, ReadStatus, RolesStatus};
 use crate::settle::LinkStatus;
 use crate::stores::ThrottledAccount;
@@ -51,6 +51,8 @@ pub struct Status {
     pub verified: Vec<LastPass>,
     /// What the last sweep over the region's tombstones has found, and what holds them; null before the first.
     pub tombstones: Option<Collection>,
+    /// What the last pass of the mover has done with the region's old rows; null before the first.
+    pub tiers: Option<Demotion>,
     /// Regions that were taken out, have come back, and have to be empty before anything passes between them and this one.
     pub barred: Vec<Region>,
 }
@@ -87,6 +89,7 @@ impl Status {
             throttled: snapshot.throttled,
             verified: admin.passes.all(),
             tombstones: admin.collected.last(),
+            tiers: admin.demotions.last(),
             barred: admin.seen.roles.barred_of_all(),
         }
     }

@@ -47,6 +47,7 @@ impl Endpoint {
             probes: probes.clone(),
             passes: Arc::default(),
             collected: Arc::default(),
+            demotions: Arc::default(),
             health,
             waits: Waits::new(Region::new("west").unwrap(), regions(), TableFilter::Every, runtime, stop.clone()),
             recorder: Recorder::detached(),
@@ -292,6 +293,7 @@ async fn status_is_versioned_json() {
             "started": "2020-09-13T12:26:40.0000000Z", "feed_records": { "west1": 7 },
             "verified": [],
             "tombstones": null,
+            "tiers": null,
             "barred": [],
             "throttled": [{
                 "region": "north", "account": "north1", "since": "2020-09-13T12:29:10.0000000Z", "shut": false,

@@ -11,7 +11,7 @@ use crate::feed::Shard;
 use crate::model::{AccountName, ClosedList, PartitionKey, Region, TableName};
 use crate::runtime::Runtime;
 use crate::stores::RegionStore;
-use crate::topology::Tier;
+use crate::topology::{Route, Tier};
 
 /// What `route --output json` prints.
 #[derive(Debug, Serialize)]
@@ -40,6 +40,22 @@ struct Told {
     /// Where it may be as well, while rows move.
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<AccountName>,
+    /// Where it is once it is old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cold: Option<Cold>,
+}
+
+/// The cold place of a row.
+#[derive(Debug, Serialize)]
+struct Cold {
+    account: AccountName,
+    /// Its address; `None` where the configuration does not have it.
+    endpoint: Option<String>,
+    route: String,
+    tier: Option<&'static str>,
+    /// The property that holds its date.
+    date: String,
+    older_than_seconds: u64,
 }
 
 /// What can be typed.
@@ -100,22 +116,49 @@ fn place(store: &RegionStore, table: &TableName, partition: &PartitionKey) -> To
     let rules = published.as_ref().map_or_else(|| store.configured(), |published| &published.rules);
     let route = rules.place(table, partition).route;
     let account = tables.account().clone();
-    let known = || published.as_ref().and_then(|published| published.endpoints.get(&account).cloned());
+    let cold = rules.cold_place(table, partition).and_then(|place| cold(store, place.account, place.route?));
+    let is_cold = |other: &AccountName| cold.as_ref().is_some_and(|cold| cold.account == *other);
+    let others = store.other_places(table, partition).into_iter().map(|other| other.account().clone());
     Told {
-        endpoint: tables.endpoint().map(str::to_owned).or_else(known),
+        endpoint: endpoint(store, &account),
         account,
         route: route.map(|route| route.name.clone()),
         tier: route.and_then(|route| route.tier).map(Tier::as_str),
-        other: store.other_place(table, partition).map(|other| other.account().clone()),
+        other: others.into_iter().find(|other| !is_cold(other)),
+        cold,
     }
 }
 
+fn cold(store: &RegionStore, account: &AccountName, route: &Route) -> Option<Cold> {
+    let ageing = route.ageing.as_ref()?;
+    Some(Cold {
+        endpoint: endpoint(store, account),
+        account: account.clone(),
+        route: route.name.clone(),
+        tier: route.tier.map(Tier::as_str),
+        date: ageing.date.clone(),
+        older_than_seconds: ageing.after.as_secs(),
+    })
+}
+
+/// The address of an account: that of the configuration, or else the one that is published.
+fn endpoint(store: &RegionStore, account: &AccountName) -> Option<String> {
+    let own = store.account(account).and_then(|tables| tables.endpoint().map(str::to_owned));
+    own.or_else(|| store.published()?.endpoints.get(account).cloned())
+}
+
 fn render(report: &Report<'_>) -> String {
-    let Report { place: Told { account, endpoint, route, tier, other }, shard, epoch, .. } = report;
+    let Report { place: Told { account, endpoint, route, tier, other, cold }, shard, epoch, .. } = report;
     let by = match route {
         Some(route) => format!("route {route}"),
         None => "no route: the region's accounts share what none takes".to_owned(),
     };
+    let cold = cold.as_ref().map_or_else(
+        || "-".to_owned(),
+        |Cold { account, route, date, older_than_seconds, .. }| {
+            format!("{account} by route {route}, once {date} is {older_than_seconds} s ago")
+        },
+    );
     let epoch = epoch.map_or_else(|| "not published yet: by the configuration".to_owned(), |epoch| epoch.to_string());
     [
         ("account", account.as_str()),
@@ -125,6 +168,7 @@ fn render(report: &Report<'_>) -> String {
         ("shard", shard),
         ("epoch", &epoch),
         ("other", other.as_ref().map_or("-", AccountName::as_str)),
+        ("cold", &cold),
     ]
     .map(|(what, is)| format!("{what:<9} {is}"))
     .join("\n")

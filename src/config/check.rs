@@ -9,7 +9,7 @@ use super::region;
 use super::section::Section;
 use super::settings::{
     AdminSettings, FailoverSettings, HealthSettings, HttpSettings, LogSettings, ReplicationSettings, ScrubberSettings,
-    Settings, TombstoneSettings,
+    Settings, TierSettings, TombstoneSettings,
 };
 use super::tables::tables;
 use crate::model::Region;
@@ -32,6 +32,7 @@ pub(super) fn settings(root: Section<'_>, variable: &region::Variable<'_>) -> Se
         failover: failover(root.table("failover"), &replication),
         scrubber: scrubber(root.table("scrubber")),
         tombstones: tombstones(root.table("tombstones"), &replication),
+        tiers: tiers(root.table("tiers")),
         http: http(root.table("http"), &replication),
         tables,
         consistency,
@@ -157,6 +158,16 @@ fn tombstones(section: Section<'_>, replication: &ReplicationSettings) -> Tombst
     }
     section.finish();
     tombstones
+}
+
+fn tiers(section: Section<'_>) -> TierSettings {
+    let default = TierSettings::default();
+    let tiers = TierSettings {
+        every: section.within("every", default.every, ms(1_000)..=HOUR * 24 * 365),
+        rows_per_second: section.within("rows_per_second", default.rows_per_second, 1..=100_000),
+    };
+    section.finish();
+    tiers
 }
 
 fn http(section: Section<'_>, replication: &ReplicationSettings) -> HttpSettings {

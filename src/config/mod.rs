@@ -36,7 +36,7 @@ use section::{Findings, Section};
 pub use settings::{
     Access, AccountSettings, AdminSettings, CacheSettings, CopySettings, CredentialChoice, FailoverSettings,
     HealthSettings, HttpSettings, LogSettings, RegionSettings, ReplicationSettings, ScrubberSettings, Settings,
-    TombstoneSettings,
+    TierSettings, TombstoneSettings,
 };
 
 /// Reads and checks a configuration file.

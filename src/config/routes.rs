@@ -1,25 +1,22 @@
 //! `[region.NAME.route.NAME]`: which account of a region holds which rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use super::duration;
 use super::kinds::Names;
 use super::section::Section;
-use crate::model::{AccountName, ClosedList, TableName};
-use crate::topology::{Partitions, PublishedRoutes, Route, RoutedTables, Routes, RoutesError, Tier};
+use crate::model::{AccountName, ClosedList, TableName, Version};
+use crate::topology::{Ageing, Partitions, PublishedRoutes, Route, RoutedTables, Routes, RoutesError, Tier};
 
 /// The longest name of a route.
 const LONGEST_NAME: usize = 60;
 
 /// Reads `route` and `spread` of a region that has these accounts; nothing where something is wrong.
 pub(super) fn routes(region: &Section<'_>, accounts: &BTreeSet<AccountName>) -> Option<Routes> {
-    let spread = match region.get::<Names>("spread") {
-        Some(names) => named_accounts(region, "spread", &names, accounts),
-        None if region.has("spread") => None,
-        None => Some(accounts.iter().cloned().collect()),
-    };
     let (mut routes, mut complete, mut paths) = (Vec::new(), true, BTreeMap::new());
     for (name, section) in region.named("route") {
         if !is_name(name) {
@@ -30,6 +27,7 @@ pub(super) fn routes(region: &Section<'_>, accounts: &BTreeSet<AccountName>) -> 
         routes.extend(route);
         paths.insert(name, section);
     }
+    let spread = spread(region, accounts, &routes);
     let checked = complete.then(|| Routes::new(routes, spread?).map_err(|error| tell(region, &paths, &error)).ok());
     paths.into_values().for_each(Section::finish);
     let routes = checked??;
@@ -38,6 +36,20 @@ pub(super) fn routes(region: &Section<'_>, accounts: &BTreeSet<AccountName>) -> 
         region.problem("route", format!("the region has too many routes: as text they may have {most} characters"));
     }
     Some(routes)
+}
+
+/// Who shares what no route takes. Where the file does not say, these are all accounts but those that are cold places alone.
+fn spread(region: &Section<'_>, accounts: &BTreeSet<AccountName>, routes: &[Route]) -> Option<Vec<AccountName>> {
+    match region.get::<Names>("spread") {
+        Some(names) => named_accounts(region, "spread", &names, accounts),
+        None if region.has("spread") || accounts.is_empty() => None,
+        None => {
+            let cold = |account: &&AccountName| {
+                routes.iter().any(|route| route.ageing.is_some() && route.accounts.contains(account))
+            };
+            Some(accounts.iter().filter(|account| !cold(account)).cloned().collect())
+        }
+    }
 }
 
 /// Of two routes that clash, either may be the wrong one: both are named.
@@ -54,7 +66,7 @@ fn tell(region: &Section<'_>, paths: &BTreeMap<&str, Section<'_>>, error: &Route
                 one.path()
             ),
         );
-    } else if *error != RoutesError::NoSpread || region.has("spread") {
+    } else {
         region.problem("route", error.to_string());
     }
 }
@@ -70,12 +82,38 @@ fn route(section: &Section<'_>, name: &str, known: &BTreeSet<AccountName>) -> Op
     let accounts = section.required::<Names>("accounts");
     let accounts = accounts.and_then(|names| named_accounts(section, "accounts", &names, known));
     let tier = section.get::<Tier>("tier");
-    let (tables, partitions) = (tables?, partitions?);
-    if tables == RoutedTables::Every && partitions == Partitions::Every {
+    let ageing = ageing(section);
+    let (tables, partitions, ageing) = (tables?, partitions?, ageing?);
+    if ageing.is_none() && tables == RoutedTables::Every && partitions == Partitions::Every {
         section.problem("", "should say which rows it is for: tables, partition, partition_prefix or partition_pattern; for what no route takes there is spread");
         return None;
     }
-    Some(Route { name: name.to_owned(), tables, partitions, accounts: accounts?, tier })
+    Some(Route { name: name.to_owned(), tables, partitions, accounts: accounts?, tier, ageing })
+}
+
+/// `None` where something is wrong.
+fn ageing(section: &Section<'_>) -> Option<Option<Ageing>> {
+    let (date, after) = (section.get::<String>("date"), section.get::<Duration>("older_than"));
+    match (section.has("date"), section.has("older_than")) {
+        (false, false) => return Some(None),
+        (true, false) => section.problem("older_than", "is missing beside date: how long ago that is where a row is old"),
+        (false, true) => section.problem(
+            "date",
+            "is missing beside older_than: the property that holds a row's date, or \"Timestamp\" for when it was written last",
+        ),
+        (true, true) => {}
+    }
+    let (date, after) = (date?, after?);
+    let is_name = |name: &str| !name.is_empty() && name.encode_utf16().count() <= 255 && !name.contains('@');
+    if !is_name(&date) || ["PartitionKey", "RowKey", Version::PROPERTY].contains(&date.as_str()) {
+        section.problem("date", "should be the name of a property of type Edm.DateTime, or \"Timestamp\"");
+        return None;
+    }
+    if after.as_secs() == 0 || after.subsec_nanos() != 0 {
+        section.problem("older_than", "should be whole seconds, and at least one");
+        return None;
+    }
+    Some(Some(Ageing { date, after }))
 }
 
 fn tables(section: &Section<'_>) -> Option<RoutedTables> {
@@ -160,11 +198,15 @@ struct Written<'a> {
     accounts: &'a [AccountName],
     #[serde(skip_serializing_if = "Option::is_none")]
     tier: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    older_than: Option<String>,
 }
 
 impl<'a> Written<'a> {
     fn of(route: &'a Route) -> Self {
-        let Route { tables, partitions, accounts, tier, .. } = route;
+        let Route { tables, partitions, accounts, tier, ageing, .. } = route;
         let tables = match tables {
             RoutedTables::Every => None,
             RoutedTables::Named(tables) => Some(tables.iter().map(TableName::as_str).collect()),
@@ -178,7 +220,9 @@ impl<'a> Written<'a> {
             Partitions::Prefix(of) => (None, text(of), None),
             Partitions::Pattern(of) => (None, None, text(of)),
         };
-        Self { tables, partition, partition_prefix, partition_pattern, accounts, tier }
+        let date = ageing.as_ref().and_then(|ageing| text(&ageing.date));
+        let older_than = ageing.as_ref().map(|ageing| duration::render(ageing.after));
+        Self { tables, partition, partition_prefix, partition_pattern, accounts, tier, date, older_than }
     }
 }
 
@@ -186,7 +230,8 @@ impl<'a> Written<'a> {
 pub(super) fn written<S: Serializer>(routes: &Routes, serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("spread", routes.spread())?;
-    let named: BTreeMap<_, _> = routes.routes().iter().map(|route| (route.name.as_str(), Written::of(route))).collect();
+    let all = routes.routes().iter().chain(routes.aged());
+    let named: BTreeMap<_, _> = all.map(|route| (route.name.as_str(), Written::of(route))).collect();
     if !named.is_empty() {
         map.serialize_entry("route", &named)?;
     }
@@ -196,10 +241,11 @@ pub(super) fn written<S: Serializer>(routes: &Routes, serializer: S) -> Result<S
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::super::{Environment, Settings, read};
     use crate::model::{PartitionKey, Region, TableName};
-    use crate::topology::Place;
+    use crate::topology::{Ageing, Place};
 
     const WEST: &str = "
 [table.orders]
@@ -243,6 +289,11 @@ accounts = [\"west2\", \"west3\"]
 tables = \"*\"
 partition = \"acme\"
 accounts = \"west3\"
+[region.west.route.old]
+tables = \"orders\"
+date = \"Placed\"
+older_than = \"90d\"
+accounts = \"west3\"
 ";
 
     #[test]
@@ -252,6 +303,14 @@ accounts = \"west3\"
         assert_eq!(account(&said, "stock", "p"), to("west2", "stock"));
         assert_eq!(account(&said, "stock", "acme"), to("west3", "acme"));
         assert_eq!(account(&said, "orders", "tenant-$1").1, Some("Big_tenants".to_owned()));
+        let cold = |table: &str, partition: &str| {
+            let routes = &said.regions[&Region::new("west").unwrap()].routes;
+            let place = routes.cold_place(&TableName::new(table).unwrap(), &PartitionKey::from(partition));
+            place.map(|place| (place.account.to_string(), place.route.unwrap().ageing.clone().unwrap()))
+        };
+        let ageing = Ageing { date: "Placed".to_owned(), after: Duration::from_secs(90 * 24 * 3_600) };
+        assert_eq!(cold("Orders", "p"), Some(("west3".to_owned(), ageing)));
+        assert_eq!((cold("stock", "p"), cold("orders", "acme")), (None, None));
         let printed = said.to_toml().unwrap();
         let written =
             printed.replace("connection_string = \"***\"", "connection_string = \"UseDevelopmentStorage=true\"");
@@ -330,6 +389,37 @@ accounts = \"west3\"
 [region.west.route.two]\npartition_pattern = \"*b\"\naccounts = [\"west2\"]\n";
         let said = settings(clash, &[]).unwrap_err();
         assert!(said.contains("region.west.route.two: and region.west.route.one could take the same"), "{said}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_route_by_age_is_named_by_its_key() {
+        let route = |keys: &str| format!("[region.west.route.a]\n{keys}\n");
+        for (keys, key, words) in [
+            (
+                route("date = \"Placed\"\naccounts = [\"west1\"]"),
+                "region.west.route.a.older_than",
+                "is missing beside date",
+            ),
+            (route("older_than = \"1d\"\naccounts = [\"west1\"]"), "region.west.route.a.date", "is missing beside"),
+            (
+                route("date = \"RowKey\"\nolder_than = \"1d\"\naccounts = [\"west1\"]"),
+                "region.west.route.a.date",
+                "Edm.DateTime",
+            ),
+            (
+                route("date = \"Placed\"\nolder_than = \"1500ms\"\naccounts = [\"west1\"]"),
+                "region.west.route.a.older_than",
+                "whole seconds",
+            ),
+            (
+                route("date = \"Placed\"\nolder_than = \"1d\"\naccounts = [\"west1\", \"west2\", \"west3\"]"),
+                "region.west.route",
+                "no account is named for what no route takes",
+            ),
+        ] {
+            let said = settings(&keys, &[]).unwrap_err();
+            assert!(said.contains(&format!("{key}: ")) && said.contains(words), "{keys}: {said}");
+        }
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Settings {
     pub scrubber: ScrubberSettings,
     /// `[tombstones]`
     pub tombstones: TombstoneSettings,
+    /// `[tiers]`
+    pub tiers: TierSettings,
     /// `[http]`
     pub http: HttpSettings,
     /// `[table.NAME]`: which tables are replicated.
@@ -163,6 +165,22 @@ impl Default for TombstoneSettings {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3_600);
         Self { collect: true, minimum_age: day * 7, every: day / 4, rows_per_second: 500 }
+    }
+}
+
+/// `[tiers]`: how often, and how fast, old rows are moved to the cold places that routes name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TierSettings {
+    /// From the beginning of a pass over a region's rows to that of the next.
+    #[serde(serialize_with = "duration::serialize")]
+    pub every: Duration,
+    /// How many rows of a region are gone through in a second at most.
+    pub rows_per_second: u32,
+}
+
+impl Default for TierSettings {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(3_600), rows_per_second: 5_000 }
     }
 }
 

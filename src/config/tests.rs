@@ -88,6 +88,10 @@ fn a_small_file_has_every_default() {
     every = "6h"
     rows_per_second = 500
 
+    [tiers]
+    every = "1h"
+    rows_per_second = 5000
+
     [http]
     connect_timeout = "5s"
     read_timeout = "15s"

@@ -14,9 +14,11 @@ use super::line::start_line;
 use super::tasks::{DaemonError, SHUTDOWN_DEADLINE, TaskKind, Tasks};
 use crate::admin::{self, Admin, Probes, Seen, Waits};
 use crate::batch::Limits;
-use crate::config::{FailoverSettings, ReplicationSettings, ScrubberSettings, Settings, TombstoneSettings};
+use crate::config::{
+    FailoverSettings, ReplicationSettings, ScrubberSettings, Settings, TierSettings, TombstoneSettings,
+};
 use crate::model::{ClosedList, Region};
-use crate::ops::{Collected, Collector, Ledger, Passes, Scrubber, Verify};
+use crate::ops::{Collected, Collector, Demotions, Ledger, Mover, Passes, Scrubber, Verify};
 use crate::replicator::{self, Setup};
 use crate::runtime::Runtime;
 use crate::settle::CollectRules;
@@ -81,11 +83,14 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
     let (passes, scrubber) = scrubber(settings, &setup, region);
     let collector = collector(settings, &setup, region);
     let collected = collector.collected.clone();
+    let mover = mover(settings, &setup);
+    let demotions = mover.demotions.clone();
     let board = start_line(&mut tasks, setup, &runtime);
     if let Some(scrubber) = scrubber {
         tasks.spawn(TaskKind::Scrubber, scrubber.run(board.clone(), stop.clone()));
     }
     tasks.spawn(TaskKind::Collector, collector.run(board.clone(), stop.clone()));
+    tasks.spawn(TaskKind::Mover, mover.run(board.clone(), stop.clone()));
     let (probes, here) = (Arc::<Probes>::default(), health.is_none());
     let roles = board.roles().clone();
     let seen = Seen { snapshot: Arc::new(move || board.snapshot()), roles };
@@ -97,6 +102,7 @@ pub async fn run(settings: &Settings, region: &Region, recorder: Recorder) -> Re
         probes: probes.clone(),
         passes,
         collected,
+        demotions,
         health: here,
         waits,
         recorder,
@@ -182,6 +188,20 @@ fn collector(settings: &Settings, setup: &Setup, region: &Region) -> Collector {
         rows_per_second: NonZeroU32::new(rows_per_second),
         rules: CollectRules { settle_window, max_clock_skew, minimum_age },
         collected: Arc::<Collected>::default(),
+        runtime: setup.runtime.clone(),
+    }
+}
+
+/// What moves the region's old rows to their cold places, by the adapters of the line.
+fn mover(settings: &Settings, setup: &Setup) -> Mover {
+    let TierSettings { every, rows_per_second } = settings.tiers;
+    Mover {
+        store: setup.local.clone(),
+        tables: setup.tables.clone(),
+        every,
+        rows_per_second: NonZeroU32::new(rows_per_second),
+        settle_window: settings.replication.settle_window,
+        demotions: Arc::<Demotions>::default(),
         runtime: setup.runtime.clone(),
     }
 }

@@ -23,6 +23,7 @@ closed_list! {
         Warmer = "warmer", "fills the region's cache once it was emptied", "none; what it fails with is a line of its own";
         Scrubber = "scrubber", "compares the regions, slowly", "none; what it fails with is a line of its own";
         Collector = "collector", "deletes tombstones that nothing needs any more", "none; what it fails with is a line of its own";
+        Mover = "mover", "moves old rows to their cold places", "none; what it fails with is a line of its own";
         Probes = "probes", "prepares what probes are answered", "none";
         Health = "health", "answers the probes of load balancers on a listener of their own", "check that the address `health.listen` is free";
         Admin = "admin", "answers probes, metrics and status over HTTP", "check that the address `admin.listen` is free";
@@ -46,6 +47,7 @@ impl TaskKind {
             | Self::Warmer
             | Self::Scrubber
             | Self::Collector
+            | Self::Mover
             | Self::Probes
             | Self::Health
             | Self::Admin => Death::EndsDaemon,

@@ -187,6 +187,13 @@ impl RowBody {
     pub fn string(&self, name: &str) -> Option<String> {
         Fields::parse(&self.json).ok()?.text(name).map(Cow::into_owned)
     }
+
+    /// An Edm.DateTime property, by name; `None` where it has another type.
+    pub fn date_time(&self, name: &str) -> Option<Time> {
+        let fields = Fields::parse(&self.json).ok()?;
+        let typed = fields.text(&format!("{name}{TYPE}"))? == "Edm.DateTime";
+        Time::parse_storage(&fields.text(name)?).ok().filter(|_| typed)
+    }
 }
 
 impl fmt::Debug for RowBody {

@@ -11,6 +11,7 @@ mod rebalance;
 mod restore;
 mod scrub;
 mod stand;
+mod tier;
 mod verify;
 mod wait;
 mod warm;
@@ -28,6 +29,7 @@ pub use failover::{Done, Failover, FailoverError, LinkRisk, Owed, Progress, Risk
 pub use rebalance::{Rebalance, RebalanceError, RebalanceStep, Rebalanced, TellRebalance};
 pub use restore::{Restore, RestoreError, Restored, RestoredRow, Restoring, TellRestored};
 pub use scrub::{Passes, Scrubber};
+pub use tier::{Demotion, Demotions, Mover};
 pub use verify::{
     Differs, Fate, Has, LastPass, Ledger, Repair, TellVerified, Verified, VerifiedTable, Verify, VerifyError, Waits,
 };

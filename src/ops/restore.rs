@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::patient::{or_nothing, patiently};
+use super::patient::patiently;
 use super::stand::stand;
 use super::verify::{Key, Read, RegionRows, Span};
 use crate::closed_list;
@@ -22,7 +22,7 @@ use crate::resolve::Content;
 use crate::runtime::Runtime;
 use crate::stores::{Condition, ErrorKind, RegionStore, Remedy, StoreError};
 use crate::topology::{FileRoles, Presence};
-use crate::writer::{WriteError, Writer, WriterOptions, Written};
+use crate::writer::{WriteError, Writer, WriterOptions, Written, read_routed};
 
 /// Rows that are under way at a time: four requests each.
 const AT_ONCE: usize = 16;
@@ -357,9 +357,12 @@ impl Work<'_> {
         version: &Version,
         had: &mut Option<Version>,
     ) -> Result<Done, StoreError> {
-        let (tables, table) = (self.region.holding(&id.table, &id.partition), &id.table);
-        let read = patiently(|| async { or_nothing(tables.get(table, &id.partition, &id.row).await) });
-        let Some(there) = read.await? else {
+        let table = &id.table;
+        // What is cold is written over at home, by the ETag that it has there.
+        if let Some(tiering) = self.region.tiering(table, &id.partition).filter(|_| !self.restore.dry_run) {
+            patiently(|| tiering.promote(id)).await?;
+        }
+        let Some(there) = patiently(|| read_routed(self.region, id)).await? else {
             *had = patiently(|| stand(self.region, id)).await?.map(|stand| stand.version);
             let outcome = if had.is_some() { Restoring::Undeleted } else { Restoring::Inserted };
             let write = async || self.writer.insert(table, &row.body, had.as_ref()).await;

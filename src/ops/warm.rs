@@ -200,7 +200,7 @@ impl Warming {
             let page = self.patiently(|| account.query(&table, &query)).await;
             let page = page.map_err(|error| self.unread(table.as_str(), error))?;
             let now = account.clock().at(read).unwrap_or_else(|| self.runtime.now());
-            let (refreshes, left_out) = self.refreshes(&table, &page, now);
+            let (refreshes, left_out) = self.refreshes(account, &table, &page, now);
             let mut outcomes = BTreeMap::new();
             let mut sent = 0;
             for chunk in refreshes.chunks(CHUNK) {
@@ -275,9 +275,11 @@ impl Warming {
     }
 
     /// The refreshes that a page asks for, and how many of its rows are left out.
-    fn refreshes(&self, table: &TableName, page: &Page, now: Time) -> (Vec<Refresh>, u64) {
+    fn refreshes(&self, account: &Arc<dyn Tables>, table: &TableName, page: &Page, now: Time) -> (Vec<Refresh>, u64) {
         let refresh = |row: &Row| {
-            let version = row.body.version()?;
+            // What is cold is asked for too seldom, and what was deleted may still have a copy there.
+            let at_home = self.region.holding(table, row.body.partition()).account() == account.account();
+            let version = row.body.version().filter(|_| at_home)?;
             let id = RowId::new(table.clone(), row.body.partition().clone(), row.body.row().clone());
             let known = !from_the_future(version, now, self.max_clock_skew);
             known.then(|| refresh_for(&self.cache.keys, &id, Finding::Row(&row.body, version)))

@@ -1,18 +1,19 @@
 //! Reading rows by their keys, in as few requests as they can be had.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
 use super::gather::gather_all;
-use super::over::bring_over;
+use super::over::{bring_over, promote};
 use crate::model::{PartitionKey, Row, RowId, RowKey, TableName};
+use crate::planted::{Bug, planted};
 use crate::stores::{ErrorKind, Query, RegionStore, StoreError, Tables};
 
 /// One row; a table that is not there holds no rows.
 pub(super) async fn read_row(store: &RegionStore, id: &RowId) -> Result<Option<Row>, StoreError> {
-    bring_over(store, &[id]).await?;
-    none_where_no_table(store.holding(&id.table, &id.partition).get(&id.table, &id.partition, &id.row).await)
+    Ok(read_rows(store, &[id]).await?.remove(id))
 }
 
 fn none_where_no_table<T>(result: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
@@ -31,12 +32,41 @@ pub(super) async fn read_rows(store: &RegionStore, ids: &[&RowId]) -> Result<BTr
 }
 
 /// As [`read_rows`], of each row only these properties.
+///
+/// What is not at its home is looked for in its cold place, and promoted where it stands there, so that whoever reads on meets one state
+/// of it. It may have been promoted by somebody else between the two, so its home has the last word.
 pub(super) async fn read_selected(
     store: &RegionStore,
     ids: &[&RowId],
     select: Option<&[&str]>,
 ) -> Result<BTreeMap<RowId, Row>, StoreError> {
     bring_over(store, ids).await?;
+    let mut found = read_homes(store, ids, select).await?;
+    if store.has_cold_places() && !planted(Bug::ColdPlaceForgotten) {
+        let mut absent: Vec<&RowId> = ids.iter().filter(|id| !found.contains_key(id)).copied().collect();
+        absent.retain(|id| store.tiering(&id.table, &id.partition).is_some());
+        if !absent.is_empty() {
+            promote(store, &absent).await?;
+            found.append(&mut read_homes(store, &absent, select).await?);
+        }
+    }
+    Ok(found)
+}
+
+async fn read_homes(
+    store: &RegionStore,
+    ids: &[&RowId],
+    select: Option<&[&str]>,
+) -> Result<BTreeMap<RowId, Row>, StoreError> {
+    read_in(|table, partition| store.holding(table, partition), ids, select).await
+}
+
+/// Of many rows, those that an account has, which is said for each partition.
+pub(super) async fn read_in(
+    place: impl Fn(&TableName, &PartitionKey) -> Arc<dyn Tables>,
+    ids: &[&RowId],
+    select: Option<&[&str]>,
+) -> Result<BTreeMap<RowId, Row>, StoreError> {
     let mut partitions: BTreeMap<(&TableName, &PartitionKey), Vec<&RowKey>> = BTreeMap::new();
     for id in ids {
         partitions.entry((&id.table, &id.partition)).or_default().push(&id.row);
@@ -45,8 +75,8 @@ pub(super) async fn read_selected(
     for ((table, partition), mut keys) in partitions {
         keys.sort();
         keys.dedup();
+        let tables = place(table, partition);
         reads.push(Box::pin(async move {
-            let tables = store.holding(table, partition);
             Ok((table, partition, read_partition(tables.as_ref(), (table, partition), &keys, select).await?))
         }));
     }

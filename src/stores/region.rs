@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Paced, Pacer, Queue, Severable, Severed, Tables, UnknownAccount};
 use crate::model::{AccountName, PartitionKey, Region, TableName};
 use crate::runtime::Runtime;
-use crate::topology::{MoveState, MovingRows, PublishedRoutes, Routes};
+use crate::topology::{PublishedRoutes, Routes};
 
 /// One storage account of a region.
 #[derive(Debug, Clone)]
@@ -18,17 +17,6 @@ pub struct Account {
     pub tables: Arc<dyn Tables>,
     /// Its queue of change records, where one is configured.
     pub queue: Option<Arc<dyn Queue>>,
-}
-
-/// The account where a row was, and the one where it is, while rows move.
-#[derive(Debug, Clone)]
-pub struct Passage {
-    /// Where it was.
-    pub from: Arc<dyn Tables>,
-    /// Where it is.
-    pub to: Arc<dyn Tables>,
-    /// How long after its look began something may be written: half a settle window.
-    pub fresh: Duration,
 }
 
 /// The accounts of a region behind one rule: ask with a table and a partition key, get the tables that hold the row.
@@ -40,15 +28,6 @@ pub struct RegionStore {
     region: Region,
     accounts: Vec<Account>,
     routing: Arc<Routing>,
-}
-
-/// The two places of rows that move: the one that the rules in force say, and the other.
-struct Places {
-    other: Arc<dyn Tables>,
-    here: Arc<dyn Tables>,
-    state: MoveState,
-    /// For how long routes may be gone by.
-    hold: Duration,
 }
 
 /// What all copies of a store share.
@@ -157,37 +136,6 @@ impl RegionStore {
         self.accounts.iter().map(|account| &account.tables).find(|tables| tables.account() == name)
     }
 
-    /// Whether rows of the region are at other places than a writer may put them that goes by older routes.
-    pub fn reads_through(&self) -> bool {
-        let moving =
-            |published: &PublishedRoutes| published.moving.as_ref().is_some_and(|it| it.state == MoveState::Reading);
-        self.present().published.as_deref().is_some_and(moving)
-    }
-
-    /// How rows of this partition come from where they were to where they are, if they have moved and some may not have come.
-    pub fn passage(&self, table: &TableName, partition: &PartitionKey) -> Option<Passage> {
-        let Places { other, here, state, hold } = self.places(table, partition)?;
-        (state == MoveState::Reading).then_some(Passage { from: other, to: here, fresh: hold / 2 })
-    }
-
-    /// Where else a row of this partition may be while rows move.
-    pub fn other_place(&self, table: &TableName, partition: &PartitionKey) -> Option<Arc<dyn Tables>> {
-        self.places(table, partition).map(|places| places.other)
-    }
-
-    fn places(&self, table: &TableName, partition: &PartitionKey) -> Option<Places> {
-        let present = self.present();
-        let published = present.published.as_deref()?;
-        let MovingRows { state, rules } = published.moving.as_ref()?;
-        let (other, here) = (rules.place(table, partition).account, published.rules.place(table, partition).account);
-        (other != here).then(|| Places {
-            other: self.tables_of(&present, other),
-            here: self.tables_of(&present, here),
-            state: *state,
-            hold: published.hold,
-        })
-    }
-
     /// The epoch of the routes that are gone by: the first, where none were read, since that is what is published of a configuration.
     pub fn routes_epoch(&self) -> u64 {
         self.present().published.as_ref().map_or(1, |published| published.epoch)
@@ -230,6 +178,11 @@ impl RegionStore {
     /// Accounts that the routes in force name and this store was not given.
     pub fn unknown_accounts(&self) -> Vec<AccountName> {
         self.present().unknown.keys().cloned().collect()
+    }
+
+    /// The tables of an account that routes name.
+    pub(super) fn tables_named(&self, account: &AccountName) -> Arc<dyn Tables> {
+        self.tables_of(&self.present(), account)
     }
 
     fn present(&self) -> Arc<Present> {

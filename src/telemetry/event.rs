@@ -140,6 +140,12 @@ closed_list! {
         TombstonesNotCollected = "tombstones-not-collected",
             "a sweep over the region's tombstones could not go on; it tries again",
             "none where a region is down; else see the error of the line";
+        RowsDemoted = "rows-demoted",
+            "rows that have grown old were moved to their cold places",
+            "none";
+        RowsNotDemoted = "rows-not-demoted",
+            "a pass of the mover could not go on: old rows stay at home; it tries again",
+            "none where an account is down; else see the error of the line";
         RegionTakenOut = "region-taken-out",
             "a region that was replicated is no longer in the configuration; what it has not brought is not known",
             "run `tablerelay verify --repair` for every pair of the regions that are left";

@@ -60,6 +60,12 @@ pub const TOMBSTONES_COLLECTED_TOTAL: &str = "tablerelay_tombstones_collected_to
 pub const TOMBSTONES_OVERDUE: &str = "tablerelay_tombstones_overdue";
 /// Up to when tombstones of a region may go, in seconds since 1970; 0 while none may.
 pub const TOMBSTONE_WATERMARK_TIMESTAMP_SECONDS: &str = "tablerelay_tombstone_watermark_timestamp_seconds";
+/// Rows that the mover has demoted, by the account that they went to.
+pub const ROWS_DEMOTED_TOTAL: &str = "tablerelay_rows_demoted_total";
+/// Rows of a region in their cold places after the mover's last pass.
+pub const COLD_ROWS: &str = "tablerelay_cold_rows";
+/// When the mover's last complete pass over a region began, in seconds since 1970.
+pub const DEMOTED_TIMESTAMP_SECONDS: &str = "tablerelay_demoted_timestamp_seconds";
 /// Rows that were written in a region while it was no writer, by what became of them: a [`LateOutcome`].
 pub const LATE_WRITES_TOTAL: &str = "tablerelay_late_writes_total";
 
@@ -304,6 +310,17 @@ pub fn tombstones(account: &AccountName, standing: u64) {
 /// Tombstones of an account were deleted.
 pub fn tombstones_collected(account: &AccountName, rows: u64) {
     counter!(TOMBSTONES_COLLECTED_TOTAL, "account" => account.as_str().to_owned()).increment(rows);
+}
+
+/// Rows were demoted to a cold place in this account.
+pub fn rows_demoted(account: &AccountName, rows: u64) {
+    counter!(ROWS_DEMOTED_TOTAL, "account" => account.as_str().to_owned()).increment(rows);
+}
+
+/// The last complete pass of a region's mover: when it began, and how many rows are cold.
+pub fn demotion(region: &Region, began: Time, cold: u64) {
+    gauge!(DEMOTED_TIMESTAMP_SECONDS, "region" => text(region)).set(began.unix_seconds());
+    gauge!(COLD_ROWS, "region" => text(region)).set(cold as f64);
 }
 
 /// Up to when tombstones of a region may go, and how many stay for want of that.

@@ -30,7 +30,7 @@ pub use presence::{Found, Obeyed, Presence, WriteHealth};
 pub use reading::{Alone, Door, Inbound, ReadRules, Reading, View};
 pub use role::Role;
 pub use routes::{
-    MoveState, MovingRows, Partitions, Place, PublishedRoutes, Route, RoutedTables, Routes, RoutesError,
+    Ageing, MoveState, MovingRows, Partitions, Place, PublishedRoutes, Route, RoutedTables, Routes, RoutesError,
     RoutesRowError, Tier, highest,
 };
 pub use shape::{Contradiction, FileRoles, Topology};

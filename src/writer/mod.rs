@@ -34,6 +34,7 @@ mod relay;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod tombstones;
 
 use std::sync::{Mutex, PoisonError};
@@ -49,6 +50,7 @@ pub use error::WriteError;
 pub use over::Over;
 pub use reader::read_routed;
 pub use relay::{RaiseError, Raised, Relayed, raise_tombstone, relay};
+pub use tier::{Demoted, Promoted};
 pub use tombstones::{LookError, Standing, look_at_tombstones};
 
 /// How a [`Writer`] keeps to the protocol. Settle window and skew must be those of the daemons' configuration.

@@ -34,9 +34,9 @@ struct Stand {
     tomb: Option<Tomb>,
 }
 
-struct Tomb {
+pub(super) struct Tomb {
     /// `None` where it cannot be read: any may replace it.
-    version: Option<Version>,
+    pub version: Option<Version>,
     etag: Etag,
 }
 
@@ -185,7 +185,7 @@ pub(super) async fn row(tables: &dyn Tables, id: &RowId) -> Result<Option<Row>, 
     none_where_no_table(tables.get(&id.table, &id.partition, &id.row).await)
 }
 
-async fn tombstone(tables: &dyn Tables, id: &RowId) -> Result<Option<Tomb>, StoreError> {
+pub(super) async fn tombstone(tables: &dyn Tables, id: &RowId) -> Result<Option<Tomb>, StoreError> {
     let shard = Shard::of(&id.table, &id.partition).partition();
     let row = none_where_no_table(tables.get(&SystemTable::Feed.name(), &shard, &tombstone_key(id)).await)?;
     let tomb = |row: Row| Tomb { version: decode_tombstone(&row).ok().map(|tomb| tomb.version), etag: row.etag };

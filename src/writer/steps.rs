@@ -78,13 +78,20 @@ impl Writer {
         }
     }
 
-    /// While rows move, what is written over comes first: so that a condition is met by what stands there, and the version is above it.
+    /// While rows move, and where they are cold, what is written over comes first: so that a condition is met by what stands there, and the
+    /// version is above it.
     async fn bring_over(&self, plan: &Plan) -> Result<(), WriteError> {
-        let Some(passage) = self.store.passage(&plan.table, &plan.partition) else { return Ok(()) };
+        let passages = self.store.passages(&plan.table, &plan.partition);
+        let tiering = self.store.tiering(&plan.table, &plan.partition);
         let patience = Patience::until(&self.runtime, self.runtime.instant() + self.half_window());
         for operation in &plan.operations {
             let id = RowId::new(plan.table.clone(), plan.partition.clone(), operation.row().clone());
-            patience.request(passage.bring(&id)).await.map_err(WriteError::Announce)?;
+            for passage in &passages {
+                patience.request(passage.bring(&id)).await.map_err(WriteError::Announce)?;
+            }
+            if let Some(tiering) = &tiering {
+                patience.request(tiering.promote(&id)).await.map_err(WriteError::Announce)?;
+            }
         }
         Ok(())
     }

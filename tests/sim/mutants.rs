@@ -109,9 +109,18 @@ const SURVIVING: &[Bug] = &[
     Bug::CollectedBlindly,
 ];
 
-/// Bugs of what no history does: rows that move between the accounts of a region. The tests in `src/ops/rebalance` catch them.
-const ELSEWHERE: &[Bug] =
-    &[Bug::MovedBlindly, Bug::PreviousPlaceForgotten, Bug::OldPlaceNotRead, Bug::MovedRowDeletedUnverified];
+/// Bugs of what no history does: rows that move between the accounts of a region. and that grow old. The tests in `src/ops/rebalance` and
+/// `src/ops/tier` catch them.
+const ELSEWHERE: &[Bug] = &[
+    Bug::MovedBlindly,
+    Bug::PreviousPlaceForgotten,
+    Bug::OldPlaceNotRead,
+    Bug::MovedRowDeletedUnverified,
+    Bug::ColdPlaceForgotten,
+    Bug::DemotedBlindly,
+    Bug::DemotedTooSoon,
+    Bug::StaleCopyTakenBlindly,
+];
 
 /// The bug of this name; ends the program where there is none.
 pub fn named(name: &str) -> Bug {

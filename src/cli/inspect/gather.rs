@@ -13,6 +13,7 @@ use crate::model::{Addressee, Change, ClosedList, Region, Row, RowBody, RowId, S
 use crate::replicator::{self, CacheSetup};
 use crate::settle::LinkStatus;
 use crate::stores::{ErrorKind, Query, RegionStore, Scope, StoreError};
+use crate::writer::read_routed;
 
 /// Most rows of a shard, of the quarantine or of the journal that are looked through.
 const MOST: usize = 100_000;
@@ -90,7 +91,7 @@ type Standing = (Option<Stands>, Option<Version>, Vec<Open>);
 /// The row first, then what announces it: a change that ends in between is in both, or was delivered.
 async fn stands(store: &RegionStore, id: &RowId) -> Result<Standing, StoreError> {
     let tables = store.holding(&id.table, &id.partition);
-    let row = none_where_no_table(tables.get(&id.table, &id.partition, &id.row).await)?;
+    let row = read_routed(store, id).await?;
     let stands = row.map(|row| Stands {
         version: row.version(store.region()),
         implicit: row.body.version().is_none(),

@@ -51,7 +51,7 @@ impl Bringing<'_> {
                             .map_err(|error| self.failed(error))?;
                         query = next;
                         let own = account.tables.account();
-                        let astray = found.into_iter().filter(|found| self.is_astray(&found.id, own)).collect();
+                        let astray = found.into_iter().filter(|found| self.is_astray(&found.id, own, kind)).collect();
                         let page = self.delete(&account.tables, (&table, kind), astray).await;
                         let page = page.map_err(|error| self.failed(error))?;
                         cleaned.deleted += page.deleted;
@@ -104,7 +104,7 @@ impl Bringing<'_> {
             deleted += u64::from(one?);
         }
         let (open, left): (Vec<&Found>, Vec<&Found>) =
-            missing.into_iter().partition(|found| self.was_in(&found.id, tables.account()));
+            missing.into_iter().partition(|found| self.was_in(&found.id, tables.account(), kind));
         let left = if kind == Kind::Rows { left.len() as u64 } else { 0 };
         Ok(Cleaned { deleted, open: open.len() as u64, left })
     }

@@ -330,7 +330,7 @@ impl Rebalance {
 }
 
 /// The replicated tables that any account has.
-async fn tables_of(store: &RegionStore, filter: &TableFilter) -> Result<BTreeSet<TableName>, StoreError> {
+pub(super) async fn tables_of(store: &RegionStore, filter: &TableFilter) -> Result<BTreeSet<TableName>, StoreError> {
     let lists = try_join_all(store.accounts().iter().map(|account| patiently(|| account.tables.tables()))).await?;
     Ok(lists.into_iter().flatten().filter(|table| filter.matches(table)).collect())
 }

@@ -102,7 +102,7 @@ impl Bringing<'_> {
                 let (found, next) = page.map_err(|error| self.failed(error))?;
                 query = next;
                 let moved: Vec<Found> =
-                    found.into_iter().filter(|found| self.was_in(&found.id, account.account())).collect();
+                    found.into_iter().filter(|found| self.was_in(&found.id, account.account(), kind)).collect();
                 counted.moved += moved.len() as u64;
                 counted.brought += self.bring(account, &moved, kind).await.map_err(|error| self.failed(error))?;
                 tell(moved.len() as u64);
@@ -136,13 +136,19 @@ impl Bringing<'_> {
     }
 
     /// Whether the account is where the routes had it, and no more where they have it.
-    pub(super) fn was_in(&self, id: &RowId, account: &AccountName) -> bool {
-        self.was.place(&id.table, &id.partition).account == account && self.is_astray(id, account)
+    pub(super) fn was_in(&self, id: &RowId, account: &AccountName, kind: Kind) -> bool {
+        let left = self.places.configured().left(self.was, &id.table, &id.partition);
+        match kind {
+            Kind::Rows => left.contains(&account),
+            // They stand at homes alone.
+            Kind::Tombstones => left.contains(&account) && self.was.place(&id.table, &id.partition).account == account,
+        }
     }
 
     /// Whether the routes lead elsewhere.
-    pub(super) fn is_astray(&self, id: &RowId, account: &AccountName) -> bool {
-        self.places.configured().place(&id.table, &id.partition).account != account
+    pub(super) fn is_astray(&self, id: &RowId, account: &AccountName, kind: Kind) -> bool {
+        let (home, cold) = self.places.configured().places(&id.table, &id.partition);
+        account != home && (kind == Kind::Tombstones || cold != Some(account))
     }
 
     /// A page of rows or tombstones of the replicated tables, and how to go on.

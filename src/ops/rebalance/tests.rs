@@ -365,7 +365,7 @@ async fn what_is_newer_in_its_place_stays_when_the_older_one_is_brought_over() {
         put(&store, &over(5), &id, ("new", 20)).await;
         switch(&store).await;
         plant(bug);
-        store.passage(&id.table, &id.partition).expect("it moves").bring(&id).await.unwrap();
+        store.passages(&id.table, &id.partition)[0].bring(&id).await.unwrap();
         plant(None);
         let found = read_routed(&store, &id).await.unwrap().expect("it is there");
         assert_eq!(found.body.string("A").unwrap(), if bug.is_none() { "new" } else { "old" });

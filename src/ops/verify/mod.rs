@@ -46,7 +46,7 @@ pub use self::ledger::Ledger;
 pub use self::passes::LastPass;
 pub use self::repair::Repair;
 pub use self::report::{Differs, Fate, Has, Verified, VerifiedTable, Waits};
-pub(super) use self::rows::{Join, Key, Read, RegionRows, Span};
+pub(super) use self::rows::{Join, Key, Met, Read, RegionRows, Span};
 
 /// Most suspects that wait to be judged.
 const MOST_SUSPECTS: usize = 5_000;

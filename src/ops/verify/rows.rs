@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use crate::model::{PartitionKey, Row, RowKey, TableName};
+use crate::model::{AccountName, PartitionKey, Row, RowKey, TableName};
 use crate::ops::patient::{or_nothing, patiently};
 use crate::replicator::VERSION_ALONE;
 use crate::stores::{Continuation, Query, RegionStore, Scope, StoreError, Tables};
@@ -107,6 +107,17 @@ pub(in crate::ops) enum Read {
     },
 }
 
+/// A row as it was met.
+#[derive(Debug)]
+pub(in crate::ops) struct Met {
+    /// The row.
+    pub row: Row,
+    /// The account that it stands in.
+    pub account: AccountName,
+    /// Whether its cold place has one of its keys, too.
+    pub doubled: bool,
+}
+
 /// The rows of one account's table.
 #[derive(Debug)]
 struct Cursor {
@@ -127,6 +138,8 @@ pub(in crate::ops) struct RegionRows {
     table: TableName,
     span: Span,
     read: Read,
+    /// Properties that are read beside the version.
+    besides: Vec<String>,
     most: u16,
     cursors: Vec<Cursor>,
     misplaced: u64,
@@ -147,7 +160,12 @@ impl RegionRows {
         };
         let cursors = store.accounts().iter().map(|account| cursor(&account.tables)).collect();
         let (store, table, span) = (store.clone(), table.clone(), span.clone());
-        Self { store, table, span, read, most: PAGE, cursors, misplaced: 0, oldest: None }
+        Self { store, table, span, read, besides: Vec::new(), most: PAGE, cursors, misplaced: 0, oldest: None }
+    }
+
+    /// Reads these properties beside versions.
+    pub fn besides(self, besides: Vec<String>) -> Self {
+        Self { besides, ..self }
     }
 
     /// Pages have no more than so many rows from now on.
@@ -175,6 +193,14 @@ impl RegionRows {
     /// # Errors
     /// Whatever a store goes on answering.
     pub async fn next(&mut self) -> Result<Option<Row>, StoreError> {
+        Ok(self.next_met().await?.map(|met| met.row))
+    }
+
+    /// The next row, and where it stands.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_met(&mut self) -> Result<Option<Met>, StoreError> {
         if self.is_dry() {
             self.fill().await?;
         }
@@ -185,9 +211,13 @@ impl RegionRows {
 
     /// Reads on where nothing is left in memory.
     async fn fill(&mut self) -> Result<(), StoreError> {
-        let Self { store, table, span, read, most, cursors, misplaced, .. } = self;
-        let (store, table, span, read, most) = (&*store, &*table, &*span, *read, *most);
-        let filled = join_all(cursors.iter_mut().map(|cursor| cursor.fill(store, table, span, (read, most)))).await;
+        let Self { store, table, span, read, besides, most, cursors, misplaced, .. } = self;
+        let select = (*read == Read::Versions).then(|| {
+            let version = VERSION_ALONE.map(str::to_owned).into_iter();
+            version.chain(besides.iter().cloned()).collect::<Vec<String>>()
+        });
+        let (store, table, span, page) = (&*store, &*table, &*span, (*read, *most, select.as_deref()));
+        let filled = join_all(cursors.iter_mut().map(|cursor| cursor.fill(store, table, span, page))).await;
         for strangers in filled {
             *misplaced += strangers?;
         }
@@ -198,10 +228,20 @@ impl RegionRows {
         self.cursors.iter().filter_map(Cursor::first).min()
     }
 
-    fn take(&mut self, key: &Key) -> Option<Row> {
-        let at = self.cursors.iter_mut().find(|cursor| cursor.first() == Some((&key.0, &key.1)))?;
-        self.oldest = Some(self.oldest.map_or(at.began, |oldest| oldest.min(at.began)));
-        at.rows.pop_front()
+    fn take(&mut self, key: &Key) -> Option<Met> {
+        let Self { store, table, cursors, oldest, .. } = self;
+        let mut taken: Option<Met> = None;
+        for at in cursors.iter_mut().filter(|cursor| cursor.first() == Some((&key.0, &key.1))) {
+            *oldest = Some(oldest.map_or(at.began, |oldest| oldest.min(at.began)));
+            let Some(row) = at.rows.pop_front() else { continue };
+            let (account, doubled) = (at.tables.account().clone(), taken.is_some());
+            // Two accounts have it where it is in its cold place, too: what stands at home counts.
+            taken = match taken {
+                Some(met) if *store.holding(table, &key.0).account() != account => Some(Met { doubled, ..met }),
+                _ => Some(Met { row, account, doubled }),
+            };
+        }
+        taken
     }
 }
 
@@ -216,7 +256,7 @@ impl Cursor {
         store: &RegionStore,
         table: &TableName,
         span: &Span,
-        (read, most): (Read, u16),
+        (read, most, select): (Read, u16, Option<&[String]>),
     ) -> Result<u64, StoreError> {
         let mut strangers = 0;
         while self.rows.is_empty()
@@ -225,7 +265,7 @@ impl Cursor {
             let query = Query {
                 scope: scope.clone(),
                 top: Some(self.top.min(most)),
-                select: (read == Read::Versions).then(|| VERSION_ALONE.map(str::to_owned).into()),
+                select: select.map(<[String]>::to_vec),
                 continuation: self.continuation.take(),
             };
             self.began = Instant::now();
@@ -258,7 +298,8 @@ impl Cursor {
             match &last {
                 Some((of, ours)) if of == partition => *ours,
                 _ => {
-                    let ours = *store.holding(table, partition).account() == own;
+                    let cold = || store.tiering(table, partition).is_some_and(|tiering| *tiering.cold.account() == own);
+                    let ours = *store.holding(table, partition).account() == own || cold();
                     last = Some((partition.clone(), ours));
                     ours
                 }
@@ -294,7 +335,7 @@ impl Join {
         }
         let least = self.0.iter().filter_map(RegionRows::first).min();
         let Some(least) = least.map(|(partition, row)| (partition.clone(), row.clone())) else { return Ok(None) };
-        let rows = self.0.iter_mut().map(|region| region.take(&least)).collect();
+        let rows = self.0.iter_mut().map(|region| Some(region.take(&least)?.row)).collect();
         Ok(Some((least, rows)))
     }
 

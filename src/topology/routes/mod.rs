@@ -6,9 +6,10 @@
 //! names the table. Two that could take one partition with the same right are refused, so that nothing depends on an order
 //! that nobody wrote down.
 //!
-//! All rows of a partition have one home, with their records and their tombstones. That is why a row's own properties decide
-//! nothing here: whoever looks for a row has its keys and no more.
+//! All rows of a partition have one home, with their records and their tombstones. That is why a row's own properties do not decide where
+//! that is: whoever looks for a row has its keys and no more. A route that goes by the age of rows names a [cold place](ageing) beside it.
 
+mod ageing;
 mod partitions;
 mod published;
 mod rendezvous;
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use crate::closed_list;
 use crate::model::{AccountName, PartitionKey, TableName};
 
+pub use ageing::Ageing;
 pub use partitions::Partitions;
 pub use published::{MoveState, MovingRows, PublishedRoutes, RoutesRowError};
 pub use rendezvous::highest;
@@ -54,6 +56,8 @@ pub struct Route {
     pub accounts: Vec<AccountName>,
     /// What these accounts are for.
     pub tier: Option<Tier>,
+    /// When rows go there, where they do not from the first: then these accounts are their cold places and not their homes.
+    pub ageing: Option<Ageing>,
 }
 
 /// The rules of a region.
@@ -61,6 +65,8 @@ pub struct Route {
 pub struct Routes {
     /// The most specific first, so that the first one that matches counts.
     routes: Vec<Route>,
+    /// Those that lead to cold places, in the same order.
+    aged: Vec<Route>,
     /// Who shares what no route takes.
     spread: Vec<AccountName>,
 }
@@ -89,7 +95,8 @@ pub enum RoutesError {
 }
 
 impl RoutedTables {
-    fn take(&self, table: &TableName) -> bool {
+    /// Whether it takes this one.
+    pub fn take(&self, table: &TableName) -> bool {
         match self {
             Self::Every => true,
             Self::Named(tables) => tables.contains(table),
@@ -119,7 +126,10 @@ impl Route {
     }
 
     fn clashes_with(&self, other: &Self) -> bool {
-        self.rank() == other.rank() && self.tables.meet(&other.tables) && self.partitions.meet(&other.partitions)
+        self.ageing.is_some() == other.ageing.is_some()
+            && self.rank() == other.rank()
+            && self.tables.meet(&other.tables)
+            && self.partitions.meet(&other.partitions)
     }
 }
 
@@ -147,7 +157,8 @@ impl Routes {
             }
         }
         routes.sort_by_key(|route| Reverse(route.rank()));
-        Ok(Self { routes, spread: spread.into_iter().collect() })
+        let (aged, routes) = routes.into_iter().partition(|route| route.ageing.is_some());
+        Ok(Self { routes, aged, spread: spread.into_iter().collect() })
     }
 
     /// No routes: these accounts share everything.
@@ -165,9 +176,39 @@ impl Routes {
         Place { account: highest(accounts, table, partition), route }
     }
 
-    /// The routes, the most specific first.
+    /// Where rows of a partition may be once they are old; `None` where that is nowhere but at home.
+    pub fn cold_place(&self, table: &TableName, partition: &PartitionKey) -> Option<Place<'_>> {
+        let route = self.aged.iter().find(|route| route.takes(table, partition))?;
+        let account = highest(&route.accounts, table, partition);
+        (account != self.place(table, partition).account).then_some(Place { account, route: Some(route) })
+    }
+
+    /// The home of a partition, and the cold place of its rows.
+    pub fn places(&self, table: &TableName, partition: &PartitionKey) -> (&AccountName, Option<&AccountName>) {
+        (self.place(table, partition).account, self.cold_place(table, partition).map(|place| place.account))
+    }
+
+    /// Where rows of a partition were by `before` and have to leave: its home, unless it is the same, and its cold place, unless that is
+    /// either of these now.
+    pub fn left<'a>(&self, before: &'a Self, table: &TableName, partition: &PartitionKey) -> Vec<&'a AccountName> {
+        let ((home, cold), (was_home, was_cold)) = (self.places(table, partition), before.places(table, partition));
+        let was_home = Some(was_home).filter(|was| *was != home);
+        let was_cold = was_cold.filter(|was| *was != home && Some(*was) != cold);
+        was_home.into_iter().chain(was_cold).collect()
+    }
+
+    /// The routes that lead to homes, the most specific first.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// The routes that lead to cold places, the most specific first.
+    pub fn aged(&self) -> &[Route] {
+        &self.aged
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter().chain(&self.aged)
     }
 
     /// Who shares what no route takes, by name.
@@ -177,13 +218,16 @@ impl Routes {
 
     /// Every account that they name.
     pub fn accounts(&self) -> BTreeSet<&AccountName> {
-        self.routes.iter().flat_map(|route| &route.accounts).chain(&self.spread).collect()
+        self.all().flat_map(|route| &route.accounts).chain(&self.spread).collect()
     }
 
-    /// Whether these take every partition where `other` takes it: they differ in what they call things, if at all.
+    /// Whether these take every partition where `other` takes it: they differ in what they call things, and in when rows are old, if at
+    /// all.
     pub fn lead_as(&self, other: &Self) -> bool {
-        let bare = |route: &Route| (route.tables.clone(), route.partitions.clone(), route.accounts.clone());
-        let all = |routes: &Self| -> Vec<_> { routes.routes.iter().map(bare).collect() };
+        let bare = |route: &Route| {
+            (route.tables.clone(), route.partitions.clone(), route.accounts.clone(), route.ageing.is_some())
+        };
+        let all = |routes: &Self| -> Vec<_> { routes.all().map(bare).collect() };
         let (ours, theirs) = (all(self), all(other));
         // Routes of one rank take different partitions, so that their order says nothing.
         self.spread == other.spread && ours.len() == theirs.len() && ours.iter().all(|route| theirs.contains(route))

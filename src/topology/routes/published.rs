@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Partitions, Route, RoutedTables, Routes, Tier};
+use super::{Ageing, Partitions, Route, RoutedTables, Routes, Tier};
 use crate::closed_list;
 use crate::model::{AccountName, ClosedList, PartitionKey, Region, RowBody, RowKey, TableName};
 
@@ -84,6 +84,9 @@ struct Other {
 struct Rules {
     routes: Vec<Rule>,
     spread: Vec<String>,
+    /// Those that lead to cold places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aged: Vec<Rule>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,6 +103,10 @@ struct Rule {
     accounts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tier: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    older_than_seconds: Option<u64>,
 }
 
 impl PublishedRoutes {
@@ -171,12 +178,15 @@ impl Other {
 
 impl Rules {
     fn of(rules: &Routes) -> Self {
-        Self { routes: rules.routes().iter().map(Rule::of).collect(), spread: names(rules.spread()) }
+        let all = |routes: &[Route]| routes.iter().map(Rule::of).collect();
+        Self { routes: all(rules.routes()), spread: names(rules.spread()), aged: all(rules.aged()) }
     }
 
     fn read(self) -> Result<Routes, RoutesRowError> {
         let spread = self.spread.iter().map(|name| account(name)).collect::<Result<Vec<_>, _>>()?;
-        let routes = self.routes.into_iter().map(Rule::read).collect::<Result<_, _>>()?;
+        let routes = self.routes.into_iter().map(|rule| rule.read(false));
+        let aged = self.aged.into_iter().map(|rule| rule.read(true));
+        let routes = routes.chain(aged).collect::<Result<_, _>>()?;
         Routes::new(routes, spread).map_err(why)
     }
 }
@@ -195,6 +205,8 @@ impl Rule {
             partition_pattern: None,
             accounts: names(&route.accounts),
             tier: route.tier.map(|tier| tier.as_str().to_owned()),
+            date: route.ageing.as_ref().map(|ageing| ageing.date.clone()),
+            older_than_seconds: route.ageing.as_ref().map(|ageing| ageing.after.as_secs()),
         };
         match &route.partitions {
             Partitions::Every => {}
@@ -205,7 +217,15 @@ impl Rule {
         rule
     }
 
-    fn read(self) -> Result<Route, RoutesRowError> {
+    fn read(self, aged: bool) -> Result<Route, RoutesRowError> {
+        let ageing = match (self.date, self.older_than_seconds) {
+            (None, None) if !aged => None,
+            (Some(date), Some(after)) if aged => Some(Ageing { date, after: Duration::from_secs(after) }),
+            _ => {
+                let why = "date and older_than_seconds belong to routes under aged, and both of them";
+                return Err(RoutesRowError(format!("route {}: {why}", self.name)));
+            }
+        };
         let tables = match self.tables {
             None => RoutedTables::Every,
             Some(names) => {
@@ -227,6 +247,7 @@ impl Rule {
             partitions,
             accounts: self.accounts.iter().map(|name| account(name)).collect::<Result<_, _>>()?,
             tier: self.tier.map(tier).transpose()?,
+            ageing,
         })
     }
 }

@@ -29,7 +29,13 @@ fn route(name: &str, tables: &[&str], partitions: Partitions, to: &[&str]) -> Ro
         partitions,
         accounts: to.iter().map(|name| account(name)).collect(),
         tier: None,
+        ageing: None,
     }
+}
+
+/// The same for rows that are older than an hour.
+fn aged(route: Route) -> Route {
+    Route { ageing: Some(Ageing { date: "Placed".to_owned(), after: Duration::from_secs(3_600) }), ..route }
 }
 
 fn exactly(of: &str) -> Partitions {
@@ -106,6 +112,54 @@ fn two_routes_that_could_take_the_same_with_the_same_right_are_refused() {
     );
 }
 
+/// Orders go to the cold once they are old, and those of tenants to an archive of their own, where acme's are from the first.
+fn ageing() -> Routes {
+    let routes = vec![
+        aged(route("old", &["orders"], Partitions::Every, &["cold"])),
+        aged(route("old-tenants", &["*"], prefix("tenant-"), &["archive"])),
+        route("acme", &["*"], exactly("tenant-acme"), &["archive"]),
+    ];
+    Routes::new(routes, accounts(2)).unwrap()
+}
+
+#[test]
+fn a_cold_place_stands_beside_the_home_and_changes_nothing_of_it() {
+    let (ageing, plain) = (ageing(), Routes::spread_over(accounts(2)).unwrap());
+    let cold = |table_of: &str, partition: &str| {
+        let place = ageing.cold_place(&table(table_of), &PartitionKey::from(partition));
+        place.map(|place| (place.account.as_str(), place.route.unwrap().name.as_str()))
+    };
+    assert_eq!(cold("Orders", "p"), Some(("cold", "old")));
+    assert_eq!(cold("orders", "tenant-1"), Some(("archive", "old-tenants")));
+    assert_eq!(cold("stock", "tenant-1"), Some(("archive", "old-tenants")));
+    assert_eq!((cold("stock", "p"), cold("orders", "tenant-acme")), (None, None));
+    assert_eq!(place(&ageing, "orders", "p"), place(&plain, "orders", "p"));
+    assert!(ageing.accounts().contains(&account("cold")));
+    assert!(!ageing.lead_as(&plain) && !plain.lead_as(&ageing));
+    let mut later = ageing.clone();
+    later.aged[0].ageing = Some(Ageing { date: "Sent".to_owned(), after: Duration::from_secs(1) });
+    assert!(ageing.lead_as(&later), "when rows are old moves none to another place");
+    let clash =
+        vec![aged(route("a", &["*"], Partitions::Every, &["x"])), aged(route("b", &["*"], Partitions::Every, &["y"]))];
+    assert_eq!(Routes::new(clash, accounts(1)), Err(RoutesError::Clash("a".to_owned(), "b".to_owned())));
+}
+
+#[test]
+fn rows_leave_the_home_that_they_had_and_a_cold_place_that_is_none_any_more() {
+    let left = |before: &Routes, now: &Routes, partition: &str| -> Vec<String> {
+        let left = now.left(before, &table("orders"), &PartitionKey::from(partition));
+        left.into_iter().map(|account| account.as_str().to_owned()).collect()
+    };
+    let (with, without) = (ageing(), Routes::spread_over(accounts(2)).unwrap());
+    assert_eq!(left(&with, &with, "p"), [] as [&str; 0]);
+    assert_eq!(left(&without, &with, "p"), [] as [&str; 0], "nothing has to leave where a cold place is new");
+    assert_eq!(left(&with, &without, "p"), ["cold"]);
+    let elsewhere =
+        Routes::new(vec![aged(route("old", &["orders"], Partitions::Every, &["west1"]))], [account("cold")]);
+    // Its home is where it was cold, and it is cold where its home was: what stands in the old home is the newer one.
+    assert_eq!(left(&with, &elsewhere.unwrap(), "p"), [place(&with, "orders", "p").0]);
+}
+
 fn published(rules: Routes) -> PublishedRoutes {
     PublishedRoutes {
         region: Region::new("west").unwrap(),
@@ -127,6 +181,13 @@ fn what_is_published_reads_back() {
     let moving = MovingRows { state: MoveState::Reading, rules: Routes::spread_over(accounts(3)).unwrap() };
     let on_the_way = PublishedRoutes { moving: Some(moving), ..published.clone() };
     assert_eq!(PublishedRoutes::decode(&on_the_way.encode()), Ok(on_the_way));
+    let ageing = PublishedRoutes { rules: ageing(), ..published.clone() };
+    assert_eq!(PublishedRoutes::decode(&ageing.encode()), Ok(ageing.clone()));
+    for (from, to) in [(",\"date\":\"Placed\"", ""), ("\"aged\":", "\"other\":[],\"routes\":")] {
+        let json = ageing.encode().string("Routes").unwrap().replacen("\"routes\":[],", "", 1).replacen(from, to, 1);
+        let body = RowBody::builder(&PartitionKey::from(PublishedRoutes::PARTITION), &PublishedRoutes::current());
+        assert!(PublishedRoutes::decode(&body.string("Routes", &json).finish()).is_err(), "{json}");
+    }
     let json = published.encode().string("Routes").unwrap();
     for (from, to) in
         [("\"schema\":1", "\"schema\":2"), ("\"home\"", "\"Home\""), ("\"tier\":\"archive\"", "\"tier\":\"warm\"")]

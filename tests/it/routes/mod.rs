@@ -2,6 +2,7 @@
 //! `route` names.
 
 mod rebalance;
+mod tiers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use crate::support::relay::{Config, Daemon};
 
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 const REPLICATION: &str = "[table.\"*\"]\n[replication]\nsettle_window = \"10s\"\nmax_clock_skew = \"10s\"\npoll_busy = \"100ms\"\npoll_idle = \"3s\"\n";
+
+const TIERS: &str = "[tiers]\nevery = \"1s\"\n";
 
 /// A region of several accounts of an Azurite.
 pub(super) struct Land {
@@ -68,7 +71,7 @@ impl Land {
 }
 
 pub(super) fn configuration(lands: &[String]) -> Config {
-    Config::new(&format!("{REPLICATION}{}", lands.concat()))
+    Config::new(&format!("{REPLICATION}{TIERS}{}", lands.concat()))
 }
 
 pub(super) fn table(name: &str) -> TableName {

@@ -1,0 +1,346 @@
+//! Rows that grow old, on stores in memory: what goes, what stays, and what everybody finds meanwhile.
+
+use std::collections::BTreeMap;
+
+use futures::FutureExt;
+
+use super::*;
+use crate::model::{AccountName, PartitionKey, Region, RowBody, SystemTable, Version, WriterId};
+use crate::planted::plant;
+use crate::replicator::{Sights, create_missing};
+use crate::stores::memory::MemoryTables;
+use crate::stores::{Account, Condition, Operation, Tables, Tiering};
+use crate::topology::{Partitions, Route, RoutedTables, Routes, Tier};
+use crate::writer::{Promoted, Writer, WriterOptions, read_routed};
+
+const WINDOW: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+fn orders() -> TableName {
+    TableName::new("orders").unwrap()
+}
+
+fn id(n: usize) -> RowId {
+    RowId::new(orders(), format!("customer-{}", n / 2).as_str().into(), format!("r{n}").as_str().into())
+}
+
+fn named(name: &str) -> AccountName {
+    AccountName::new(name).unwrap()
+}
+
+/// Orders go to w3 once they were placed a day ago; till then w1 and w2 share them.
+fn rules() -> Routes {
+    let aged = Route {
+        name: "old".to_owned(),
+        tables: RoutedTables::Named([orders()].into()),
+        partitions: Partitions::Every,
+        accounts: vec![named("w3")],
+        tier: Some(Tier::Archive),
+        ageing: Some(Ageing { date: "Placed".to_owned(), after: DAY }),
+    };
+    Routes::new(vec![aged], [named("w1"), named("w2")]).unwrap()
+}
+
+struct World {
+    runtime: Runtime,
+    store: RegionStore,
+    accounts: Vec<Arc<MemoryTables>>,
+    start: Time,
+}
+
+impl World {
+    async fn new() -> Self {
+        let start = Time::from_unix_seconds(1_700_000_000);
+        let runtime = Runtime::simulated(start, 1);
+        let region = Region::new("west").unwrap();
+        let account = |n| MemoryTables::new(region.clone(), named(&format!("w{n}")), runtime.clone());
+        let accounts: Vec<Arc<MemoryTables>> = (1..=3).map(account).collect();
+        let of = |tables: &Arc<MemoryTables>| Account { tables: tables.clone(), queue: None };
+        let store = RegionStore::routed(region.clone(), accounts.iter().map(of).collect(), rules());
+        create_missing(&store).await.unwrap();
+        for tables in &accounts {
+            tables.create_table(&orders()).await.unwrap();
+        }
+        let first = PublishedRoutes {
+            region,
+            epoch: 1,
+            home: named("w1"),
+            hold: WINDOW,
+            endpoints: BTreeMap::new(),
+            rules: rules(),
+            moving: None,
+        };
+        let copy = store.read_routes().await.unwrap();
+        assert!(store.replace_routes(&copy, &first).await.unwrap());
+        store.follow_routes().await.unwrap();
+        Self { runtime, store, accounts, start }
+    }
+
+    fn mover(&self) -> Mover {
+        Mover {
+            store: self.store.clone(),
+            tables: TableFilter::Every,
+            every: DAY,
+            rows_per_second: None,
+            settle_window: WINDOW,
+            demotions: Arc::default(),
+            runtime: self.runtime.clone(),
+        }
+    }
+
+    /// A pass by routes that were read just now: rows gone through, cold before, demoted, and stale.
+    async fn pass(&self) -> [u64; 4] {
+        self.store.follow_routes().await.unwrap();
+        let Demotion { rows, cold, demoted, stale, .. } = self.mover().pass().await.unwrap().expect("nothing moves");
+        [rows, cold, demoted, stale]
+    }
+
+    fn writer(&self) -> Writer {
+        let options = WriterOptions { settle_window: WINDOW, ..WriterOptions::default() };
+        Writer::new(self.store.clone(), options, self.runtime.clone())
+    }
+
+    /// An order that was placed so long before now.
+    fn order(&self, n: usize, text: &str, ago: Duration) -> RowBody {
+        let placed = self.runtime.now() - ago;
+        let id = id(n);
+        let json = format!(
+            r#"{{"PartitionKey":"{}","RowKey":"{}","A":"{text}","Placed@odata.type":"Edm.DateTime","Placed":"{placed}"}}"#,
+            id.partition, id.row
+        );
+        RowBody::parse(&json).unwrap()
+    }
+
+    async fn put(&self, n: usize, text: &str, ago: Duration) {
+        self.writer().insert_or_replace(&orders(), &self.order(n, text, ago), None).await.unwrap();
+    }
+
+    /// Writes as somebody does who knows the home alone, with a version of so many seconds after the start.
+    async fn put_blindly(&self, tables: &dyn Tables, n: usize, (text, second): (&str, i64)) {
+        let version = self.version(second);
+        let body = self.order(n, text, DAY * 2).stamped(&version);
+        tables.write(&orders(), &Operation::InsertOrReplace(body)).await.unwrap();
+    }
+
+    fn version(&self, second: i64) -> Version {
+        let at = Time::from_ticks(self.start.ticks() + second * 10_000_000);
+        Version::new(at, self.store.region(), WriterId(1))
+    }
+
+    /// What an account says of a row.
+    async fn says(tables: &dyn Tables, n: usize) -> Option<String> {
+        let id = id(n);
+        tables.get(&id.table, &id.partition, &id.row).await.unwrap()?.body.string("A")
+    }
+
+    async fn at_home(&self, n: usize) -> Option<String> {
+        Self::says(self.home(n).as_ref(), n).await
+    }
+
+    async fn cold(&self, n: usize) -> Option<String> {
+        Self::says(self.accounts[2].as_ref(), n).await
+    }
+
+    async fn found(&self, n: usize) -> Option<String> {
+        read_routed(&self.store, &id(n)).await.unwrap()?.body.string("A")
+    }
+
+    fn home(&self, n: usize) -> Arc<dyn Tables> {
+        let id = id(n);
+        self.store.holding(&id.table, &id.partition)
+    }
+
+    fn tiering(&self, n: usize) -> Tiering {
+        self.store.tiering(&orders(), &id(n).partition).expect("it has a cold place")
+    }
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_old_goes_and_what_is_young_or_was_written_just_now_stays() {
+    let world = World::new().await;
+    for n in 0..8 {
+        world.put(n, "old", DAY * 2).await;
+        world.put(n + 8, "young", DAY / 2).await;
+    }
+    assert_eq!(world.pass().await, [16, 0, 0, 0], "a look may be under way that knows nothing of them");
+    tokio::time::sleep(WINDOW + Duration::from_secs(5)).await;
+    assert_eq!(world.pass().await, [16, 0, 8, 0]);
+    for n in 0..8 {
+        assert_eq!(
+            (world.at_home(n).await, world.cold(n).await, world.found(n).await),
+            (None, text("old"), text("old"))
+        );
+        let young = (world.at_home(n + 8).await, world.cold(n + 8).await, world.found(n + 8).await);
+        assert_eq!(young, (text("young"), None, text("young")));
+    }
+    assert_eq!(world.pass().await, [16, 8, 0, 0], "what is cold stays cold");
+    tokio::time::sleep(DAY).await;
+    assert_eq!(world.pass().await, [16, 8, 8, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_is_not_demoted_just_after_it_was_written() {
+    for planted in [false, true] {
+        let world = World::new().await;
+        world.put(1, "old", DAY * 2).await;
+        plant(planted.then_some(Bug::DemotedTooSoon));
+        let done = world.pass().await;
+        plant(None);
+        assert_eq!(done[2], u64::from(planted));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_row_is_written_and_deleted_as_any_other() {
+    let world = World::new().await;
+    for n in 0..3 {
+        world.put(n, "old", DAY * 2).await;
+    }
+    tokio::time::sleep(WINDOW * 2).await;
+    assert_eq!(world.pass().await[2], 3);
+    let (writer, id) = (world.writer(), id(1));
+    // A merge meets what stands, a condition meets it too, and a delete leaves nothing behind.
+    let change = RowBody::builder(&id.partition, &id.row).string("B", "more").finish();
+    writer.merge(&orders(), &change, Condition::Present, None).await.unwrap();
+    assert_eq!((world.at_home(1).await, world.cold(1).await), (text("old"), None));
+    let insert = writer.insert(&orders(), &world.order(0, "new", DAY), None).await;
+    assert!(insert.is_err(), "it exists, though not at home: {insert:?}");
+    writer
+        .delete(&orders(), &super::tests::id(2).partition, &super::tests::id(2).row, Condition::Present, None)
+        .await
+        .unwrap();
+    assert_eq!((world.at_home(2).await, world.cold(2).await, world.found(2).await), (None, None, None));
+    tokio::time::sleep(WINDOW * 2).await;
+    assert_eq!(world.pass().await, [2, 0, 2, 0]);
+    assert_eq!(world.found(1).await, text("old"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_at_home_while_it_is_demoted_stays() {
+    for planted in [false, true] {
+        let world = World::new().await;
+        let home = world.home(1);
+        world.put_blindly(home.as_ref(), 1, ("old", 1)).await;
+        let written = std::cell::Cell::new(false);
+        plant(planted.then_some(Bug::DemotedBlindly));
+        // Somebody writes it between the look at it and its copy.
+        let due = |_: &Row| {
+            if !written.replace(true) {
+                world.put_blindly(home.as_ref(), 1, ("new", 2)).now_or_never().expect("memory answers at once");
+                return true;
+            }
+            false
+        };
+        let demoted = world.tiering(1).demote(&id(1), due).await.unwrap();
+        plant(None);
+        let expected = if planted { (Demoted::Demoted, text("old")) } else { (Demoted::Stays, text("new")) };
+        assert_eq!((demoted, world.found(1).await), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_below_a_tombstone_at_home_is_not_demoted_and_a_cold_one_is_gone() {
+    let world = World::new().await;
+    let (id, tiering) = (id(1), world.tiering(1));
+    world.put_blindly(tiering.cold.as_ref(), 1, ("old", 1)).await;
+    let tombstone = crate::model::Tombstone { id: id.clone(), version: world.version(2) };
+    let tombstone = Operation::Insert(crate::feed::encode_tombstone(&tombstone));
+    tiering.home.write(&SystemTable::Feed.name(), &tombstone).await.unwrap();
+    assert_eq!(world.found(1).await, None);
+    assert_eq!(tiering.promote(&id).await.unwrap(), Promoted::Deleted);
+    assert_eq!((world.at_home(1).await, world.cold(1).await), (None, None));
+    // Its delete was refused: it stands, and would count as deleted in its cold place.
+    world.put_blindly(tiering.home.as_ref(), 1, ("refused", 1)).await;
+    assert_eq!(tiering.demote(&id, |_| true).await.unwrap(), Demoted::Stays);
+    assert_eq!(world.at_home(1).await, text("refused"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_meets_what_is_cold_and_has_it_stand_at_home() {
+    for planted in [false, true] {
+        let world = World::new().await;
+        world.put_blindly(world.tiering(1).cold.as_ref(), 1, ("old", 1)).await;
+        plant(planted.then_some(Bug::ColdPlaceForgotten));
+        let sights = Sights::new(world.store.clone(), 100, false);
+        let ids = [id(0), id(1)];
+        let seen = sights.of(&ids.iter().collect::<Vec<_>>()).await.unwrap();
+        plant(None);
+        let versions: Vec<Option<Version>> = seen.into_iter().map(|(sight, _)| sight.standing.row).collect();
+        assert_eq!(versions, [None, (!planted).then(|| world.version(1))]);
+        assert_eq!(world.at_home(1).await.is_some(), !planted);
+        assert_eq!(world.found(1).await, text("old"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_copy_goes_and_one_that_is_the_same_stays() {
+    for planted in [false, true] {
+        let world = World::new().await;
+        let tiering = world.tiering(1);
+        world.put_blindly(tiering.cold.as_ref(), 1, ("old", 1)).await;
+        world.put_blindly(tiering.home.as_ref(), 1, ("old", 1)).await;
+        plant(planted.then_some(Bug::StaleCopyTakenBlindly));
+        assert_eq!(tiering.drop_stale(&id(1)).await.unwrap(), planted);
+        plant(None);
+    }
+    // Promoted by somebody who died before he looked at the tombstone that was raised meanwhile.
+    let world = World::new().await;
+    let tiering = world.tiering(1);
+    world.put_blindly(tiering.cold.as_ref(), 1, ("old", 1)).await;
+    world.put_blindly(tiering.home.as_ref(), 1, ("old", 1)).await;
+    let tombstone = crate::model::Tombstone { id: id(1), version: world.version(2) };
+    let tombstone = Operation::Insert(crate::feed::encode_tombstone(&tombstone));
+    tiering.home.write(&SystemTable::Feed.name(), &tombstone).await.unwrap();
+    assert!(tiering.drop_stale(&id(1)).await.unwrap());
+    assert_eq!((world.at_home(1).await, world.cold(1).await, world.found(1).await), (None, None, None));
+    let world = World::new().await;
+    let (tiering, young) = (world.tiering(1), DAY / 2);
+    world.put_blindly(tiering.cold.as_ref(), 1, ("old", 1)).await;
+    let body = world.order(1, "new", young).stamped(&world.version(2));
+    tiering.home.write(&orders(), &Operation::Insert(body)).await.unwrap();
+    assert_eq!(world.found(1).await, text("new"), "what stands at home counts");
+    assert_eq!(world.pass().await, [1, 0, 0, 1]);
+    assert_eq!((world.at_home(1).await, world.cold(1).await), (text("new"), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_demoted_while_rows_move_or_by_routes_that_are_old() {
+    let world = World::new().await;
+    world.put(1, "old", DAY * 2).await;
+    tokio::time::sleep(WINDOW * 2).await;
+    assert_eq!(world.mover().pass().await.unwrap(), None, "the routes were read two windows ago");
+    let copy = world.store.read_routes().await.unwrap();
+    let published = copy.published.clone().unwrap();
+    let moving = crate::topology::MovingRows { state: crate::topology::MoveState::Filling, rules: rules() };
+    let next = PublishedRoutes { epoch: 2, moving: Some(moving), ..published };
+    assert!(world.store.replace_routes(&copy, &next).await.unwrap());
+    world.store.follow_routes().await.unwrap();
+    assert_eq!(world.mover().pass().await.unwrap(), None);
+    assert_eq!(world.at_home(1).await, text("old"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_is_read_whole_wherever_its_rows_stand_each_of_them_once() {
+    let world = World::new().await;
+    for n in 0..12 {
+        world.put(n, "old", DAY * 2).await;
+    }
+    tokio::time::sleep(WINDOW * 2).await;
+    assert_eq!(world.pass().await[2], 12);
+    // One was promoted by a program that died before it had deleted the cold one, one was written over by somebody who knows homes alone.
+    let cold = world.accounts[2].snapshot(&orders()).into_iter().find(|row| row.body.row().as_str() == "r3").unwrap();
+    world.home(3).write(&orders(), &Operation::Insert(cold.body)).await.unwrap();
+    world.put_blindly(world.home(4).as_ref(), 4, ("new", 3_600)).await;
+    let mut rows = RegionRows::new(&world.store, &orders(), &Span::Table, Read::Whole { bytes: 1_000_000 });
+    let mut said = BTreeMap::new();
+    while let Some(row) = rows.next().await.unwrap() {
+        let key: (PartitionKey, _) = (row.body.partition().clone(), row.body.row().clone());
+        assert!(said.insert(key, row.body.string("A").unwrap()).is_none());
+    }
+    assert_eq!(said.len(), 12);
+    assert_eq!((said.values().filter(|said| *said == "new").count(), rows.misplaced()), (1, 0));
+}

@@ -1,0 +1,79 @@
+//! Where a row may be beside its home: where other routes have it while rows move, and in its cold place once it is old.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{RegionStore, Tables};
+use crate::model::{AccountName, PartitionKey, TableName};
+use crate::topology::{MoveState, PublishedRoutes};
+
+/// The account where a row was, and the one where it is, while rows move.
+#[derive(Debug, Clone)]
+pub struct Passage {
+    /// Where it was.
+    pub from: Arc<dyn Tables>,
+    /// Where it is.
+    pub to: Arc<dyn Tables>,
+    /// How long after its look began something may be written: half a settle window.
+    pub fresh: Duration,
+}
+
+/// The home of a row, and its cold place. Whatever stands at home counts.
+#[derive(Debug, Clone)]
+pub struct Tiering {
+    /// Where it is written, with its records and its tombstone.
+    pub home: Arc<dyn Tables>,
+    /// Where it may be once it is old, if its home does not have it.
+    pub cold: Arc<dyn Tables>,
+    /// How long after its look began something may be written: half a settle window.
+    pub fresh: Duration,
+}
+
+impl RegionStore {
+    /// Whether rows of the region are at other places than a writer may put them that goes by older routes.
+    pub fn reads_through(&self) -> bool {
+        let moving =
+            |published: &PublishedRoutes| published.moving.as_ref().is_some_and(|it| it.state == MoveState::Reading);
+        self.published().as_deref().is_some_and(moving)
+    }
+
+    /// Whether old rows of the region have cold places.
+    pub fn has_cold_places(&self) -> bool {
+        self.published().is_some_and(|published| !published.rules.aged().is_empty())
+    }
+
+    /// How rows of this partition come from where they were to where they are, if they have moved and some may not have come.
+    pub fn passages(&self, table: &TableName, partition: &PartitionKey) -> Vec<Passage> {
+        let Some(published) = self.published() else { return Vec::new() };
+        let Some(moving) = published.moving.as_ref().filter(|moving| moving.state == MoveState::Reading) else {
+            return Vec::new();
+        };
+        let (rules, left) = (&published.rules, published.rules.left(&moving.rules, table, partition));
+        let passage = |from: &AccountName| {
+            let (from, to) = (self.tables_named(from), self.tables_named(rules.place(table, partition).account));
+            Passage { from, to, fresh: published.hold / 2 }
+        };
+        left.into_iter().map(passage).collect()
+    }
+
+    /// Where else a row of this partition may be: where other routes have it, and where it is cold.
+    pub fn other_places(&self, table: &TableName, partition: &PartitionKey) -> Vec<Arc<dyn Tables>> {
+        let Some(published) = self.published() else { return Vec::new() };
+        let (home, cold) = published.rules.places(table, partition);
+        let other = published.moving.as_ref().map(|moving| moving.rules.places(table, partition));
+        let (other_home, other_cold) = other.unzip();
+        let mut seen = BTreeSet::from([home]);
+        // Where rows are written by other routes is asked before any place that holds what is old.
+        let others = other_home.into_iter().chain(cold).chain(other_cold.flatten());
+        others.filter(|account| seen.insert(account)).map(|account| self.tables_named(account)).collect()
+    }
+
+    /// The home and the cold place of rows of this partition, by the routes in force; `None` where there is no cold place, or none is known.
+    pub fn tiering(&self, table: &TableName, partition: &PartitionKey) -> Option<Tiering> {
+        let published = self.published()?;
+        let (home, cold) = published.rules.places(table, partition);
+        let (home, cold) = (self.tables_named(home), self.tables_named(cold?));
+        Some(Tiering { home, cold, fresh: published.hold / 2 })
+    }
+}

@@ -1,0 +1,205 @@
+//! Demoting a row to its cold place once it is old, and promoting it again when somebody needs it at home.
+//!
+//! The home of a row has its records, its tombstone and whatever was written last; its cold place has what the home gave away. So what
+//! stands at home counts, and a row that stands in the cold place alone counts unless the tombstone at home is at or above it.
+//!
+//! Why nothing is lost, by however many programs at once, each of which may die anywhere:
+//!
+//! - *Demoting* writes the cold place first and deletes at home last, on the ETag of what it has copied. What was written at home
+//!   meanwhile stays. Only a row that nobody has written for a settle window goes, so that no look is under way which has seen less of it:
+//!   whoever looks sends nothing later than half a window (R9).
+//! - *Promoting* inserts at home where nothing is, looks at the tombstone after that as by R4, and deletes in the cold place last,
+//!   on the ETag of what it has copied.
+//! - A copy that a writer has written over at home is *stale*: it goes on its ETag, after it was read before its home was. Where it is the
+//!   same as the row at home it stays, since that may be just about to be demoted.
+//! - Who dies between an insert at home and the look at the tombstone leaves a row in both places. Where a tombstone stands above it, it was
+//!   deleted in between, and goes.
+
+use tokio::time::Instant;
+
+use super::over::{deleted, row, tombstone};
+use crate::model::{Etag, Row, RowId, TableName, Version};
+use crate::planted::{Bug, planted};
+use crate::stores::{Condition, ErrorKind, Operation, Remedy, StoreError, Tables, Tiering};
+
+/// How often a row that others keep writing is tried.
+const ATTEMPTS: usize = 8;
+
+/// What became of a row that was to be promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promoted {
+    /// Its cold place has nothing.
+    Nothing,
+    /// Its home had it.
+    AtHome,
+    /// It stands at home now.
+    Promoted,
+    /// It was deleted, and is in its cold place no more either.
+    Deleted,
+}
+
+/// What became of a row that was to be demoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demoted {
+    /// It stands in its cold place, and no more at home.
+    Demoted,
+    /// It stays, as long as it is not old, or its delete was refused.
+    Stays,
+}
+
+impl Tiering {
+    /// Has a row stand at home that its cold place alone may have.
+    ///
+    /// # Errors
+    /// Whatever a store answers; [`ErrorKind::Precondition`] where others go on writing it.
+    pub async fn promote(&self, id: &RowId) -> Result<Promoted, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let began = Instant::now();
+            let Some(cold) = row(self.cold.as_ref(), id).await? else { return Ok(Promoted::Nothing) };
+            match self.promote_row(id, &cold, began).await {
+                Err(error) if error.remedy() == Remedy::StartOver => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::new(ErrorKind::Precondition, format!("{id} is written over and over while it is promoted")))
+    }
+
+    async fn promote_row(&self, id: &RowId, cold: &Row, began: Instant) -> Result<Promoted, StoreError> {
+        let (version, home) = (cold.version(self.cold.region()), self.home.as_ref());
+        if let Some(at_home) = row(home, id).await? {
+            return match self.take_out_buried(id, &at_home, &version, began).await? {
+                true => Err(StoreError::new(ErrorKind::Precondition, "it was deleted meanwhile")),
+                false => Ok(Promoted::AtHome),
+            };
+        }
+        if deleted(home, id).await?.is_some_and(|deleted| deleted >= version) {
+            self.delete(self.cold.as_ref(), id, cold.etag.clone(), began).await?;
+            return Ok(Promoted::Deleted);
+        }
+        let insert = Operation::Insert(cold.body.stamped(&version));
+        let etag = self.write(home, &id.table, &insert, began).await?;
+        if let Some(etag) = etag
+            && let Some(tomb) = tombstone(home, id).await?
+            && tomb.version.is_some_and(|deleted| deleted >= version)
+        {
+            // Deleted since it was looked for: it goes again, and the next look finds it deleted.
+            self.delete(home, id, etag, Instant::now()).await?;
+            return Err(StoreError::new(ErrorKind::Precondition, "it was deleted meanwhile"));
+        }
+        match self.delete(self.cold.as_ref(), id, cold.etag.clone(), began).await {
+            // The copy is stale from now on, and goes as such.
+            Err(error) if error.remedy() == Remedy::StartOver => Ok(Promoted::Promoted),
+            deleted => deleted.map(|()| Promoted::Promoted),
+        }
+    }
+
+    /// Has a row stand in its cold place that is `due`, and whose home nobody has written for a settle window, as `due` has to see to.
+    ///
+    /// # Errors
+    /// As [`promote`](Self::promote).
+    pub async fn demote(&self, id: &RowId, due: impl Fn(&Row) -> bool) -> Result<Demoted, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let began = Instant::now();
+            let Some(at_home) = row(self.home.as_ref(), id).await?.filter(&due) else { return Ok(Demoted::Stays) };
+            match self.demote_row(id, &at_home, began).await {
+                Err(error) if error.remedy() == Remedy::StartOver => {}
+                done => return done,
+            }
+        }
+        // Whoever keeps it busy keeps it warm.
+        Ok(Demoted::Stays)
+    }
+
+    async fn demote_row(&self, id: &RowId, at_home: &Row, began: Instant) -> Result<Demoted, StoreError> {
+        let version = at_home.version(self.home.region());
+        if deleted(self.home.as_ref(), id).await?.is_some_and(|deleted| deleted >= version) {
+            return Ok(Demoted::Stays);
+        }
+        let (cold, body) = (self.cold.as_ref(), at_home.body.stamped(&version));
+        // What stands there is written anew even where it seems the same: only what was written from here may be deleted here.
+        let operation = match row(cold, id).await? {
+            None => Operation::Insert(body),
+            Some(stale) => Operation::Replace(body, Condition::Matches(stale.etag)),
+        };
+        self.write(cold, &id.table, &operation, began).await?;
+        self.delete(self.home.as_ref(), id, at_home.etag.clone(), began).await?;
+        Ok(Demoted::Demoted)
+    }
+
+    /// Deletes at home what was promoted from this version and stands below a tombstone; says whether it was so.
+    async fn take_out_buried(
+        &self,
+        id: &RowId,
+        at_home: &Row,
+        version: &Version,
+        began: Instant,
+    ) -> Result<bool, StoreError> {
+        let home = self.home.as_ref();
+        if at_home.version(home.region()) != *version || deleted(home, id).await?.is_none_or(|at| at <= *version) {
+            return Ok(false);
+        }
+        self.delete(home, id, at_home.etag.clone(), began).await?;
+        Ok(true)
+    }
+
+    /// Deletes a stale copy in the cold place, if it is one; says whether it was.
+    ///
+    /// # Errors
+    /// As [`promote`](Self::promote).
+    pub async fn drop_stale(&self, id: &RowId) -> Result<bool, StoreError> {
+        let began = Instant::now();
+        // The copy first: what was demoted since the look at its home has another ETag.
+        let Some(copy) = row(self.cold.as_ref(), id).await? else { return Ok(false) };
+        let version: Version = copy.version(self.cold.region());
+        let stale = match row(self.home.as_ref(), id).await? {
+            Some(_) if planted(Bug::StaleCopyTakenBlindly) => true,
+            Some(at_home) if at_home.version(self.home.region()) != version => true,
+            Some(at_home) => match self.take_out_buried(id, &at_home, &version, began).await {
+                Err(error) if error.remedy() == Remedy::StartOver => return Ok(false),
+                buried => buried?,
+            },
+            None => deleted(self.home.as_ref(), id).await?.is_some_and(|deleted| deleted >= version),
+        };
+        if !stale {
+            return Ok(false);
+        }
+        match self.delete(self.cold.as_ref(), id, copy.etag, began).await {
+            Err(error) if error.remedy() == Remedy::StartOver => Ok(false),
+            deleted => deleted.map(|()| true),
+        }
+    }
+
+    async fn write(
+        &self,
+        tables: &dyn Tables,
+        table: &TableName,
+        operation: &Operation,
+        began: Instant,
+    ) -> Result<Option<Etag>, StoreError> {
+        self.check(began)?;
+        match tables.write(table, operation).await {
+            Err(error) if error.kind == ErrorKind::NoTable => {
+                tables.create_table(table).await?;
+                tables.write(table, operation).await
+            }
+            done => done,
+        }
+    }
+
+    async fn delete(&self, tables: &dyn Tables, id: &RowId, etag: Etag, began: Instant) -> Result<(), StoreError> {
+        self.check(began)?;
+        let (partition, row) = (id.partition.clone(), id.row.clone());
+        let condition = match planted(Bug::DemotedBlindly) {
+            true => Condition::Present,
+            false => Condition::Matches(etag),
+        };
+        tables.write(&id.table, &Operation::Delete { partition, row, condition }).await.map(drop)
+    }
+
+    fn check(&self, began: Instant) -> Result<(), StoreError> {
+        if began.elapsed() < self.fresh {
+            return Ok(());
+        }
+        Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window"))
+    }
+}

@@ -3,14 +3,12 @@
 //! A filter knows a row by its table and its partition alone, so that whether a change is for a copy is known before its row was
 //! read, and stays so as long as the filter does. What of a row is brought is another thing: a *projection* of it.
 
-mod pattern;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::pattern::PartitionPattern;
 use super::TableFilter;
 use crate::closed_list;
 use crate::model::{PartitionKey, RowBody, TableName};
+use crate::topology::PartitionPattern;
 
 closed_list! {
     /// What becomes of a row of a copy that is deleted in the regions.

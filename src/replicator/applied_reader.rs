@@ -152,6 +152,11 @@ impl AppliedReader {
     /// Brings the cache what stands of these rows, as refreshes or as hints: then nobody needs their rows of the log for it.
     async fn refresh(&mut self, came_in: CameIn) -> Result<(), StoreError> {
         let Some(cache) = self.cache.clone() else { return Ok(()) };
+        // Whoever brought a row there may have heard of routes that are unheard of here: it would be looked for where it is not, and nobody tells
+        // of it again.
+        if self.local.accounts().len() > 1 && !came_in.is_empty() {
+            self.local.follow_routes().await?;
+        }
         let came_in: Vec<(RowId, Time)> = came_in.into_iter().collect();
         for chunk in came_in.chunks(LOOK_ROWS) {
             let began = self.runtime.instant();

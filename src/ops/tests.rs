@@ -58,11 +58,12 @@ impl Bench {
         Self { stores: stores.to_vec(), cache, warming }
     }
 
-    async fn put(&self, account: usize, name: &str, row: usize, version: Option<&Version>) {
+    async fn put(&self, name: &str, row: usize, version: Option<&Version>) {
         let body = RowBody::builder(&format!("p{}", row % 7).as_str().into(), &format!("r{row}").as_str().into());
         let body = body.string("Value", "x").finish();
         let body = version.map_or(body.clone(), |version| body.stamped(version));
-        self.stores[account].write(&table(name), &Operation::Insert(body)).await.unwrap();
+        let home = self.warming.region.holding(&table(name), body.partition());
+        home.write(&table(name), &Operation::Insert(body)).await.unwrap();
     }
 
     async fn record(&self) -> CacheRecord {
@@ -76,12 +77,12 @@ impl Bench {
 async fn every_row_of_every_account_is_put_in_at_the_set_rate_and_nothing_newer_is_replaced() {
     let bench = Bench::new().await;
     for row in 0..2_500 {
-        bench.put(row % 2, "orders", row, Some(&version(5))).await;
+        bench.put("orders", row, Some(&version(5))).await;
     }
-    bench.put(0, "Stock", 1, Some(&version(6))).await;
-    bench.put(0, "Stock", 2, None).await;
-    bench.put(0, "Stock", 3, Some(&version(3_600_000_000))).await;
-    bench.put(0, "Other", 1, Some(&version(6))).await;
+    bench.put("Stock", 1, Some(&version(6))).await;
+    bench.put("Stock", 2, None).await;
+    bench.put("Stock", 3, Some(&version(3_600_000_000))).await;
+    bench.put("Other", 1, Some(&version(6))).await;
     let id = |row: usize| {
         let (partition, row) = (format!("p{}", row % 7), format!("r{row}"));
         RowId::new(table("orders"), partition.as_str().into(), row.as_str().into())
@@ -109,8 +110,8 @@ async fn every_row_of_every_account_is_put_in_at_the_set_rate_and_nothing_newer_
 #[tokio::test(start_paused = true)]
 async fn one_table_alone_may_be_asked_for() {
     let mut bench = Bench::new().await;
-    bench.put(0, "orders", 1, Some(&version(5))).await;
-    bench.put(1, "Stock", 1, Some(&version(5))).await;
+    bench.put("orders", 1, Some(&version(5))).await;
+    bench.put("Stock", 1, Some(&version(5))).await;
     bench.warming.only = Some(table("STOCK"));
     let warmed = bench.warming.run(&mut |_| {}).await.unwrap();
     assert_eq!((warmed.rows, warmed.tables.len(), bench.cache.len()), (1, 1, 1));
@@ -126,7 +127,7 @@ async fn one_table_alone_may_be_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn what_fails_for_a_while_is_tried_again_and_what_fails_for_good_ends_it() {
     let bench = Bench::new().await;
-    bench.put(0, "orders", 1, Some(&version(5))).await;
+    bench.put("orders", 1, Some(&version(5))).await;
     bench.cache.faults().fail_next(RequestKind::Refresh, Fault::lost_request());
     bench.stores[0].faults().fail_next(RequestKind::Query, Fault::lost_request());
     assert_eq!(bench.warming.run(&mut |_| {}).await.unwrap().rows, 1);

@@ -277,10 +277,9 @@ impl Warming {
     /// The refreshes that a page asks for, and how many of its rows are left out.
     fn refreshes(&self, account: &Arc<dyn Tables>, table: &TableName, page: &Page, now: Time) -> (Vec<Refresh>, u64) {
         let refresh = |row: &Row| {
-            // What is cold is asked for too seldom, and what was deleted may still have a copy there.
-            let tiering = self.region.tiering(table, row.body.partition());
-            let cold = tiering.is_some_and(|tiering| tiering.cold.account() == account.account());
-            let version = row.body.version().filter(|_| !cold)?;
+            // Elsewhere there are but copies: of what has moved since, or what is cold, or was deleted.
+            let at_home = self.region.holding(table, row.body.partition()).account() == account.account();
+            let version = row.body.version().filter(|_| at_home)?;
             let id = RowId::new(table.clone(), row.body.partition().clone(), row.body.row().clone());
             let known = !from_the_future(version, now, self.max_clock_skew);
             known.then(|| refresh_for(&self.cache.keys, &id, Finding::Row(&row.body, version)))

@@ -117,14 +117,12 @@ fn place(store: &RegionStore, table: &TableName, partition: &PartitionKey) -> To
     let route = rules.place(table, partition).route;
     let account = tables.account().clone();
     let cold = rules.cold_place(table, partition).and_then(|place| cold(store, place.account, place.route?));
-    let is_cold = |other: &AccountName| cold.as_ref().is_some_and(|cold| cold.account == *other);
-    let others = store.other_places(table, partition).into_iter().map(|other| other.account().clone());
     Told {
         endpoint: endpoint(store, &account),
         account,
         route: route.map(|route| route.name.clone()),
         tier: route.and_then(|route| route.tier).map(Tier::as_str),
-        other: others.into_iter().find(|other| !is_cold(other)),
+        other: store.other_home(table, partition).map(|other| other.account().clone()),
         cold,
     }
 }

@@ -359,8 +359,10 @@ impl Work<'_> {
     ) -> Result<Done, StoreError> {
         let table = &id.table;
         // What is cold is written over at home, by the ETag that it has there.
-        if let Some(tiering) = self.region.tiering(table, &id.partition).filter(|_| !self.restore.dry_run) {
-            patiently(|| tiering.promote(id)).await?;
+        if !self.restore.dry_run {
+            for tiering in self.region.tierings(table, &id.partition) {
+                patiently(|| tiering.promote(id)).await?;
+            }
         }
         let Some(there) = patiently(|| read_routed(self.region, id)).await? else {
             *had = patiently(|| stand(self.region, id)).await?.map(|stand| stand.version);

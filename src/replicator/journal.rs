@@ -243,9 +243,12 @@ impl Journal {
             false => (loser.to_string(), format!("{loser}~~")),
         };
         let key = |text: String| RowKey::new(format!("{}{text}", record_prefix()));
-        let mut query = Query::rows(shard, key(from), key(through));
-        let tables = home.holding(&id.table, &id.partition);
-        loop {
+        let first = Query::rows(shard, key(from), key(through));
+        // While rows move, one that was written by other routes is announced where these lead.
+        let mut places = vec![home.holding(&id.table, &id.partition)];
+        places.extend(home.other_home(&id.table, &id.partition));
+        let (mut query, mut at) = (first.clone(), 0);
+        while let Some(tables) = places.get(at) {
             let page = none_where_no_table(tables.query(&SystemTable::Feed.name(), &query).await)?;
             let records = page.rows.iter().filter_map(|row| decode_record(row).ok());
             let mut named = records.flat_map(|record| record.change.rows().collect::<Vec<_>>());
@@ -254,7 +257,7 @@ impl Journal {
             }
             query.continuation = page.continuation;
             if query.continuation.is_none() {
-                break;
+                (query, at) = (first.clone(), at + 1);
             }
         }
         let (partition, row) = hint_keys(by.as_str(), id);

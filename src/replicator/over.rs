@@ -4,22 +4,24 @@
 //! So whoever reads a row of the line, to look at it, to deliver to it or to name what gives way, finds the one state that it has,
 //! wherever a writer has put it that goes by older routes.
 
+use std::collections::BTreeMap;
+
 use futures::future::BoxFuture;
 
 use super::gather::gather_all;
 use super::rows::read_in;
 use super::sight::VERSION_ALONE;
-use crate::model::{PartitionKey, RowId, TableName};
+use crate::model::{AccountName, RowId};
 use crate::planted::{Bug, planted};
-use crate::stores::{Passage, RegionStore, StoreError};
+use crate::stores::{Passage, RegionStore, StoreError, Tiering};
 
 /// Brings over those of these rows that the routes have moved and that may not have come yet.
 pub(super) async fn bring_over(store: &RegionStore, ids: &[&RowId]) -> Result<(), StoreError> {
     if !store.reads_through() || planted(Bug::PreviousPlaceForgotten) {
         return Ok(());
     }
-    let of = |id: &RowId| store.passages(&id.table, &id.partition);
-    pass(ids.iter().flat_map(|id| of(id).into_iter().map(|passage| (*id, passage))).collect()).await
+    let passage = |id: &RowId| store.passage(&id.table, &id.partition);
+    pass(ids.iter().filter_map(|id| Some((*id, passage(id)?))).collect()).await
 }
 
 /// Brings rows each along its passage.
@@ -31,19 +33,24 @@ pub(super) async fn pass(rows: Vec<(&RowId, Passage)>) -> Result<(), StoreError>
     gather_all(brought).await.map(drop)
 }
 
-/// Promotes those of these rows that stand in their cold places. All of them have one.
+/// Promotes those of these rows that stand in their cold places, of which each has one at least.
 pub(super) async fn promote(store: &RegionStore, ids: &[&RowId]) -> Result<(), StoreError> {
-    let cold = |table: &TableName, partition: &PartitionKey| match store.tiering(table, partition) {
-        Some(tiering) => tiering.cold,
-        // The routes have changed since they were asked: the caller looks again by those of now.
-        None => store.holding(table, partition),
-    };
-    let standing = read_in(cold, ids, Some(&VERSION_ALONE)).await?;
-    let mut promoted: Vec<BoxFuture<'_, _>> = Vec::new();
-    for id in standing.keys() {
-        if let Some(tiering) = store.tiering(&id.table, &id.partition) {
-            promoted.push(Box::pin(async move { tiering.promote(id).await }));
+    // By cold place, so that rows of a partition are read together.
+    let mut places: BTreeMap<AccountName, Vec<(&RowId, Tiering)>> = BTreeMap::new();
+    for id in ids {
+        for tiering in store.tierings(&id.table, &id.partition) {
+            places.entry(tiering.cold.account().clone()).or_default().push((id, tiering));
         }
     }
-    gather_all(promoted).await.map(drop)
+    for rows in places.into_values() {
+        let Some(cold) = rows.first().map(|(_, tiering)| tiering.cold.clone()) else { continue };
+        let ids: Vec<&RowId> = rows.iter().map(|(id, _)| *id).collect();
+        let standing = read_in(|_, _| cold.clone(), &ids, Some(&VERSION_ALONE)).await?;
+        let mut promoted: Vec<BoxFuture<'_, _>> = Vec::new();
+        for (id, tiering) in rows.iter().filter(|(id, _)| standing.contains_key(id)) {
+            promoted.push(Box::pin(tiering.promote(id)));
+        }
+        gather_all(promoted).await?;
+    }
+    Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) async fn read_rows(store: &RegionStore, ids: &[&RowId]) -> Result<BTr
 ///
 /// What is not at its home is looked for in its cold place, and promoted where it stands there, so that whoever reads on meets one state
 /// of it. It may have been promoted by somebody else between the two, so its home has the last word.
-pub(super) async fn read_selected(
+pub(crate) async fn read_selected(
     store: &RegionStore,
     ids: &[&RowId],
     select: Option<&[&str]>,
@@ -44,7 +44,7 @@ pub(super) async fn read_selected(
     let mut found = read_homes(store, ids, select).await?;
     if store.has_cold_places() && !planted(Bug::ColdPlaceForgotten) {
         let mut absent: Vec<&RowId> = ids.iter().filter(|id| !found.contains_key(id)).copied().collect();
-        absent.retain(|id| store.tiering(&id.table, &id.partition).is_some());
+        absent.retain(|id| !store.tierings(&id.table, &id.partition).is_empty());
         if !absent.is_empty() {
             promote(store, &absent).await?;
             found.append(&mut read_homes(store, &absent, select).await?);

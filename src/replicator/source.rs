@@ -163,6 +163,7 @@ impl Source {
                 from: self.tables.clone(),
                 to,
                 fresh: self.routes_stale,
+                mirrors: false,
             })
         };
         pass(ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect()).await

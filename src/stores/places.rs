@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RegionStore, Tables};
-use crate::model::{AccountName, PartitionKey, TableName};
+use crate::model::{PartitionKey, TableName};
 use crate::topology::{MoveState, PublishedRoutes};
 
 /// The account where a row was, and the one where it is, while rows move.
@@ -17,6 +17,8 @@ pub struct Passage {
     pub to: Arc<dyn Tables>,
     /// How long after its look began something may be written: half a settle window.
     pub fresh: Duration,
+    /// Where it was is where it is written still: what is there counts, whatever a copy of it says.
+    pub mirrors: bool,
 }
 
 /// The home of a row, and its cold place. Whatever stands at home counts.
@@ -40,21 +42,20 @@ impl RegionStore {
 
     /// Whether old rows of the region have cold places.
     pub fn has_cold_places(&self) -> bool {
-        self.published().is_some_and(|published| !published.rules.aged().is_empty())
+        let has = |published: &PublishedRoutes| {
+            let other = published.moving.as_ref().filter(|moving| moving.state == MoveState::Reading);
+            std::iter::once(&published.rules).chain(other.map(|moving| &moving.rules)).any(|it| !it.aged().is_empty())
+        };
+        self.published().as_deref().is_some_and(has)
     }
 
     /// How rows of this partition come from where they were to where they are, if they have moved and some may not have come.
-    pub fn passages(&self, table: &TableName, partition: &PartitionKey) -> Vec<Passage> {
-        let Some(published) = self.published() else { return Vec::new() };
-        let Some(moving) = published.moving.as_ref().filter(|moving| moving.state == MoveState::Reading) else {
-            return Vec::new();
-        };
-        let (rules, left) = (&published.rules, published.rules.left(&moving.rules, table, partition));
-        let passage = |from: &AccountName| {
-            let (from, to) = (self.tables_named(from), self.tables_named(rules.place(table, partition).account));
-            Passage { from, to, fresh: published.hold / 2 }
-        };
-        left.into_iter().map(passage).collect()
+    pub fn passage(&self, table: &TableName, partition: &PartitionKey) -> Option<Passage> {
+        let published = self.published()?;
+        let moving = published.moving.as_ref().filter(|moving| moving.state == MoveState::Reading)?;
+        let from = published.rules.left_home(&moving.rules, table, partition)?;
+        let (from, to) = (self.tables_named(from), self.tables_named(published.rules.place(table, partition).account));
+        Some(Passage { from, to, fresh: published.hold / 2, mirrors: false })
     }
 
     /// Where else a row of this partition may be: where other routes have it, and where it is cold.
@@ -69,11 +70,31 @@ impl RegionStore {
         others.filter(|account| seen.insert(account)).map(|account| self.tables_named(account)).collect()
     }
 
+    /// Where rows of this partition are written by other routes, while rows move.
+    pub fn other_home(&self, table: &TableName, partition: &PartitionKey) -> Option<Arc<dyn Tables>> {
+        let published = self.published()?;
+        let other = published.rules.left_home(&published.moving.as_ref()?.rules, table, partition)?;
+        Some(self.tables_named(other))
+    }
+
     /// The home and the cold place of rows of this partition, by the routes in force; `None` where there is no cold place, or none is known.
     pub fn tiering(&self, table: &TableName, partition: &PartitionKey) -> Option<Tiering> {
         let published = self.published()?;
         let (home, cold) = published.rules.places(table, partition);
         let (home, cold) = (self.tables_named(home), self.tables_named(cold?));
         Some(Tiering { home, cold, fresh: published.hold / 2 })
+    }
+
+    /// The home of rows of this partition with each of their cold places: that by the routes in force, and while rows move, the one that
+    /// they had before.
+    pub fn tierings(&self, table: &TableName, partition: &PartitionKey) -> Vec<Tiering> {
+        let before = || {
+            let published = self.published()?;
+            let moving = published.moving.as_ref().filter(|moving| moving.state == MoveState::Reading)?;
+            let cold = published.rules.left_cold(&moving.rules, table, partition)?;
+            let (home, cold) = (published.rules.place(table, partition).account, self.tables_named(cold));
+            Some(Tiering { home: self.tables_named(home), cold, fresh: published.hold / 2 })
+        };
+        self.tiering(table, partition).into_iter().chain(before()).collect()
     }
 }

@@ -9,10 +9,10 @@
 
 use tokio::time::Instant;
 
-use crate::feed::{Shard, decode_tombstone, encode_tombstone, tombstone_key};
-use crate::model::{Etag, Row, RowBody, RowId, SystemTable, TableName, Tombstone, Version};
+use crate::feed::{Shard, decode_tombstone, encode_tombstone, record_prefix, tombstone_key};
+use crate::model::{Etag, Row, RowBody, RowId, RowKey, SystemTable, TableName, Time, Tombstone, Version};
 use crate::planted::{Bug, planted};
-use crate::stores::{Condition, ErrorKind, Operation, Passage, Remedy, StoreError, Tables};
+use crate::stores::{Condition, ErrorKind, Operation, Passage, Query, Remedy, StoreError, Tables};
 
 /// How often a row that others keep writing is tried.
 const ATTEMPTS: usize = 8;
@@ -28,6 +28,12 @@ pub enum Over {
     Brought,
 }
 
+impl Over {
+    fn and(self, other: Self) -> Self {
+        if self == Self::Brought { self } else { other }
+    }
+}
+
 /// What an account has of a row.
 struct Stand {
     row: Option<Row>,
@@ -38,9 +44,16 @@ pub(super) struct Tomb {
     /// `None` where it cannot be read: any may replace it.
     pub version: Option<Version>,
     etag: Etag,
+    /// When it was raised, by the clock of its account.
+    raised: Time,
 }
 
 impl Stand {
+    /// Whether the row came there after its tombstone.
+    fn is_put_over(&self) -> bool {
+        self.row.as_ref().zip(self.tomb.as_ref()).is_some_and(|(row, tomb)| row.timestamp > tomb.raised)
+    }
+
     fn deleted(&self) -> Option<&Version> {
         self.tomb.as_ref().and_then(|tomb| tomb.version.as_ref())
     }
@@ -68,10 +81,14 @@ impl Passage {
 
     async fn bring_stand(&self, id: &RowId, was: &Stand, began: Instant) -> Result<Over, StoreError> {
         let is = stand(self.to.as_ref(), id).await?;
-        let mut over = Over::Had;
+        // In the order in which they came there, which tells a put over a tombstone from a delete that is not through.
+        let mut over = match was.is_put_over() {
+            true => self.bring_tombstone(id, was, &is, began).await?,
+            false => Over::Had,
+        };
         if let Some(row) = &was.row {
             let version = row.version(self.from.region());
-            let (etag, written) = self.put(id, &row.body.stamped(&version), &version, &is, began).await?;
+            let (etag, written) = self.put(id, &row.body.stamped(&version), &version, (was, &is), began).await?;
             if written {
                 over = Over::Brought;
             }
@@ -79,14 +96,24 @@ impl Passage {
                 self.look_back(id, was, (&version, etag)).await?;
             }
         }
-        if let Some(deleted) = was.deleted() {
-            if is.deleted().is_none_or(|there| there < deleted) {
-                self.raise(id, deleted, is.tomb.as_ref(), began).await?;
-                over = Over::Brought;
-            }
-            if was.row.is_none() && self.remove_older(id, deleted, began).await? {
-                over = Over::Brought;
-            }
+        if !was.is_put_over() {
+            over = over.and(self.bring_tombstone(id, was, &is, began).await?);
+        }
+        Ok(over)
+    }
+
+    async fn bring_tombstone(&self, id: &RowId, was: &Stand, is: &Stand, began: Instant) -> Result<Over, StoreError> {
+        let (mut over, Some(deleted)) = (Over::Had, was.deleted()) else { return Ok(Over::Had) };
+        if is.deleted().is_none_or(|there| there < deleted) {
+            self.raise(id, deleted, is.tomb.as_ref(), began).await?;
+            over = Over::Brought;
+        }
+        if was.row.is_none() {
+            let removed = match self.mirrors {
+                true => self.remove_copy(id, began).await?,
+                false => self.remove_older(id, deleted, began).await?,
+            };
+            over = if removed { Over::Brought } else { over };
         }
         Ok(over)
     }
@@ -98,27 +125,49 @@ impl Passage {
         id: &RowId,
         body: &RowBody,
         version: &Version,
-        is: &Stand,
+        (was, is): (&Stand, &Stand),
         began: Instant,
     ) -> Result<(Option<Etag>, bool), StoreError> {
+        // One that was put over this very tombstone was so by the store of its region.
+        let overruled = was.is_put_over() && is.deleted() <= was.deleted();
         let operation = match &is.row {
-            None if is.deleted().is_some_and(|deleted| deleted >= version) => return Ok((None, false)),
+            None if is.deleted().is_some_and(|deleted| deleted >= version) && !overruled => return Ok((None, false)),
             None => Operation::Insert(body.clone()),
             Some(_) if planted(Bug::MovedBlindly) => Operation::InsertOrReplace(body.clone()),
-            Some(there) => match there.version(self.to.region()).cmp(version) {
-                std::cmp::Ordering::Less => Operation::Replace(body.clone(), Condition::Matches(there.etag.clone())),
-                std::cmp::Ordering::Equal => return Ok((Some(there.etag.clone()), false)),
-                std::cmp::Ordering::Greater => return Ok((None, false)),
-            },
+            Some(there) => {
+                let replace = || Operation::Replace(body.clone(), Condition::Matches(there.etag.clone()));
+                let stands = there.version(self.to.region());
+                match stands.cmp(version) {
+                    std::cmp::Ordering::Less => replace(),
+                    std::cmp::Ordering::Equal => return Ok((Some(there.etag.clone()), false)),
+                    // A copy of what was overwritten since, by a clock that is behind: the region's store decides. What a writer has put there
+                    // by other routes is announced there, until it was brought to where it belongs.
+                    std::cmp::Ordering::Greater if self.mirrors && !self.is_announced(id, &stands).await? => replace(),
+                    std::cmp::Ordering::Greater => return Ok((None, false)),
+                }
+            }
         };
         Ok((self.write(&id.table, &operation, began).await?, true))
     }
 
-    /// A tombstone that where it was knows nothing of, and that is newer: the row goes again.
+    /// Whether a record of this version of the row is open where it is to be.
+    async fn is_announced(&self, id: &RowId, version: &Version) -> Result<bool, StoreError> {
+        let key = |end: &str| RowKey::new(format!("{}{version}{end}", record_prefix()));
+        let shard = Shard::of(&id.table, &id.partition).partition();
+        let page = self.to.query(&SystemTable::Feed.name(), &Query::rows(shard, key(""), key("~~"))).await?;
+        Ok(!page.rows.is_empty() || page.continuation.is_some())
+    }
+
+    /// A tombstone that where it was knows nothing of, and that is newer: the row goes again if it came in below it. One that stood there when
+    /// the tombstone was raised is a matter of whoever deletes: where the delete is refused, it stays.
     async fn look_back(&self, id: &RowId, was: &Stand, (version, etag): (&Version, Etag)) -> Result<(), StoreError> {
-        let tomb = tombstone(self.to.as_ref(), id).await?.and_then(|tomb| tomb.version);
+        let tomb = tombstone(self.to.as_ref(), id).await?;
         let known = was.deleted().map_or(version, |deleted| deleted.max(version));
-        if tomb.is_none_or(|tomb| tomb <= *known) {
+        let Some(tomb) = tomb.filter(|tomb| tomb.version.as_ref().is_some_and(|version| version > known)) else {
+            return Ok(());
+        };
+        let row = row(self.to.as_ref(), id).await?;
+        if row.is_none_or(|row| row.etag != etag || row.timestamp <= tomb.raised) {
             return Ok(());
         }
         self.remove(id, etag).await?;
@@ -134,10 +183,25 @@ impl Passage {
         self.write(&SystemTable::Feed.name(), &operation, began).await.map(drop)
     }
 
-    /// R5, once the tombstone stands; says whether there was such a row.
+    /// R5, once the tombstone stands; says whether there was such a row. What was put over the tombstone stays, as R10 has it: the region's
+    /// store has decided so, and whoever follows that put lifts it.
     async fn remove_older(&self, id: &RowId, deleted: &Version, began: Instant) -> Result<bool, StoreError> {
-        let row = row(self.to.as_ref(), id).await?;
+        let Stand { row, tomb } = stand(self.to.as_ref(), id).await?;
         let Some(row) = row.filter(|row| row.version(self.to.region()) < *deleted) else { return Ok(false) };
+        if tomb.is_some_and(|tomb| row.timestamp > tomb.raised) {
+            return Ok(false);
+        }
+        self.check(began)?;
+        self.remove(id, row.etag).await?;
+        Ok(true)
+    }
+
+    /// A copy of what was deleted since, maybe by a clock that is behind; says whether there was one.
+    async fn remove_copy(&self, id: &RowId, began: Instant) -> Result<bool, StoreError> {
+        let Some(row) = row(self.to.as_ref(), id).await? else { return Ok(false) };
+        if self.is_announced(id, &row.version(self.to.region())).await? {
+            return Ok(false);
+        }
         self.check(began)?;
         self.remove(id, row.etag).await?;
         Ok(true)
@@ -188,7 +252,11 @@ pub(super) async fn row(tables: &dyn Tables, id: &RowId) -> Result<Option<Row>, 
 pub(super) async fn tombstone(tables: &dyn Tables, id: &RowId) -> Result<Option<Tomb>, StoreError> {
     let shard = Shard::of(&id.table, &id.partition).partition();
     let row = none_where_no_table(tables.get(&SystemTable::Feed.name(), &shard, &tombstone_key(id)).await)?;
-    let tomb = |row: Row| Tomb { version: decode_tombstone(&row).ok().map(|tomb| tomb.version), etag: row.etag };
+    let tomb = |row: Row| Tomb {
+        version: decode_tombstone(&row).ok().map(|tomb| tomb.version),
+        etag: row.etag,
+        raised: row.timestamp,
+    };
     Ok(row.map(tomb))
 }
 

@@ -81,15 +81,15 @@ impl Writer {
     /// While rows move, and where they are cold, what is written over comes first: so that a condition is met by what stands there, and the
     /// version is above it.
     async fn bring_over(&self, plan: &Plan) -> Result<(), WriteError> {
-        let passages = self.store.passages(&plan.table, &plan.partition);
-        let tiering = self.store.tiering(&plan.table, &plan.partition);
+        let passage = self.store.passage(&plan.table, &plan.partition);
+        let tierings = self.store.tierings(&plan.table, &plan.partition);
         let patience = Patience::until(&self.runtime, self.runtime.instant() + self.half_window());
         for operation in &plan.operations {
             let id = RowId::new(plan.table.clone(), plan.partition.clone(), operation.row().clone());
-            for passage in &passages {
+            if let Some(passage) = &passage {
                 patience.request(passage.bring(&id)).await.map_err(WriteError::Announce)?;
             }
-            if let Some(tiering) = &tiering {
+            for tiering in &tierings {
                 patience.request(tiering.promote(&id)).await.map_err(WriteError::Announce)?;
             }
         }

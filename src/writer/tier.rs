@@ -116,12 +116,15 @@ impl Tiering {
             return Ok(Demoted::Stays);
         }
         let (cold, body) = (self.cold.as_ref(), at_home.body.stamped(&version));
-        // What stands there is written anew even where it seems the same: only what was written from here may be deleted here.
+        // One that is the same but for its version's word for it is written anew: somebody has changed the row without a new version.
         let operation = match row(cold, id).await? {
-            None => Operation::Insert(body),
-            Some(stale) => Operation::Replace(body, Condition::Matches(stale.etag)),
+            None => Some(Operation::Insert(body)),
+            Some(copy) if copy.body == body => None,
+            Some(stale) => Some(Operation::Replace(body, Condition::Matches(stale.etag))),
         };
-        self.write(cold, &id.table, &operation, began).await?;
+        if let Some(operation) = operation {
+            self.write(cold, &id.table, &operation, began).await?;
+        }
         self.delete(self.home.as_ref(), id, at_home.etag.clone(), began).await?;
         Ok(Demoted::Demoted)
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ const ROUNDS: u32 = 5;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cleaned {
     pub deleted: u64,
-    /// Rows that have changed where they were: they are to be brought.
+    /// What has changed where it was and is to be brought, and what could not be deleted.
     pub open: u64,
     /// Rows that lay there before, and whose place has nothing of them.
     pub left: u64,
@@ -80,32 +81,45 @@ impl Bringing<'_> {
             true => Vec::new(),
             false => self.missing(&astray, kind).await?,
         };
-        let safe = astray.iter().filter(|found| !missing.iter().any(|missing| missing.id == found.id));
-        let deletes = safe.map(|found| async move {
-            // Nothing is deleted on an old look: its place may have changed since, and so may the routes.
-            if began.elapsed() >= self.fresh {
-                return Ok(false);
-            }
-            let body = &found.row.body;
-            let condition = Condition::Matches(found.row.etag.clone());
-            let operation =
-                Operation::Delete { partition: body.partition().clone(), row: body.row().clone(), condition };
-            match tables.write(table, &operation).await {
-                Ok(_) => Ok(true),
-                // Written meanwhile, or answered too late: the next round looks at it.
-                Err(error) if matches!(error.remedy(), Remedy::StartOver | Remedy::ReadBack) => Ok(false),
-                Err(error) if error.kind == ErrorKind::Throttled => Ok(false),
-                Err(error) => Err(error),
-            }
-        });
-        let done: Vec<Result<bool, StoreError>> = stream::iter(deletes).buffer_unordered(IN_FLIGHT).collect().await;
-        let mut deleted = 0;
-        for one in done {
-            deleted += u64::from(one?);
+        let mut deletes: Vec<BoxFuture<'_, Result<bool, StoreError>>> = Vec::new();
+        for found in astray.iter().filter(|found| !missing.iter().any(|missing| missing.id == found.id)) {
+            deletes.push(Box::pin(self.delete_one(tables, table, (found, began))));
         }
-        let (open, left): (Vec<&Found>, Vec<&Found>) =
-            missing.into_iter().partition(|found| self.was_in(&found.id, tables.account(), kind));
+        let done: Vec<Result<bool, StoreError>> = stream::iter(deletes).buffer_unordered(IN_FLIGHT).collect().await;
+        let (mut deleted, mut undone) = (0, 0);
+        for one in done {
+            match one? {
+                true => deleted += 1,
+                false => undone += 1,
+            }
+        }
+        let (open, left): (Vec<&Found>, Vec<&Found>) = missing.into_iter().partition(|found| {
+            self.was_in(&found.id, tables.account()) || kind == Kind::Rows && self.was_cold_in(&found.id, tables)
+        });
         let left = if kind == Kind::Rows { left.len() as u64 } else { 0 };
-        Ok(Cleaned { deleted, open: open.len() as u64, left })
+        Ok(Cleaned { deleted, open: undone + open.len() as u64, left })
+    }
+
+    /// Says whether it was deleted, as it was looked at.
+    async fn delete_one(
+        &self,
+        tables: &Arc<dyn Tables>,
+        table: &TableName,
+        (found, began): (&Found, Instant),
+    ) -> Result<bool, StoreError> {
+        // Nothing is deleted on an old look: its place may have changed since, and so may the routes.
+        if began.elapsed() >= self.fresh {
+            return Ok(false);
+        }
+        let body = &found.row.body;
+        let condition = Condition::Matches(found.row.etag.clone());
+        let operation = Operation::Delete { partition: body.partition().clone(), row: body.row().clone(), condition };
+        match tables.write(table, &operation).await {
+            Ok(_) => Ok(true),
+            // Written meanwhile, or answered too late: the next round looks at it.
+            Err(error) if matches!(error.remedy(), Remedy::StartOver | Remedy::ReadBack) => Ok(false),
+            Err(error) if error.kind == ErrorKind::Throttled => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -21,7 +21,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -276,6 +276,7 @@ impl Rebalance {
             was,
             tables: &self.tables,
             fresh,
+            mirrors: published.moving.as_ref().is_some_and(|moving| moving.state == MoveState::Filling),
             epoch: published.epoch,
         })
     }
@@ -331,6 +332,10 @@ impl Rebalance {
 
 /// The replicated tables that any account has.
 pub(super) async fn tables_of(store: &RegionStore, filter: &TableFilter) -> Result<BTreeSet<TableName>, StoreError> {
-    let lists = try_join_all(store.accounts().iter().map(|account| patiently(|| account.tables.tables()))).await?;
+    let mut lists: Vec<BoxFuture<'_, Result<Vec<TableName>, StoreError>>> = Vec::new();
+    for account in store.accounts() {
+        lists.push(Box::pin(patiently(|| account.tables.tables())));
+    }
+    let lists = try_join_all(lists).await?;
     Ok(lists.into_iter().flatten().filter(|table| filter.matches(table)).collect())
 }

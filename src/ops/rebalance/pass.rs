@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,10 +17,10 @@ use super::tables_of;
 use crate::feed::{Shard, decode_tombstone, tombstone_key, tombstones_prefix};
 use crate::model::{AccountName, Row, RowId, RowKey, SystemTable, TableName, Version};
 use crate::ops::patient::{or_nothing, patiently};
-use crate::replicator::{Sights, VERSION_ALONE};
-use crate::stores::{Passage, Query, RegionStore, Remedy, Scope, StoreError, Tables};
+use crate::replicator::{Sights, VERSION_ALONE, read_selected};
+use crate::stores::{Passage, Query, RegionStore, Remedy, Scope, StoreError, Tables, Tiering};
 use crate::topology::{Routes, TableFilter};
-use crate::writer::Over;
+use crate::writer::{Over, Promoted};
 
 /// Tombstones of a shard that are read at once.
 const SCAN: u16 = 100;
@@ -37,6 +37,8 @@ pub(super) struct Bringing<'a> {
     pub tables: &'a TableFilter,
     /// How old a look may be that something is written or deleted by.
     pub fresh: Duration,
+    /// Where rows were is where they are written still.
+    pub mirrors: bool,
     /// The epoch that this is done under.
     pub epoch: u64,
 }
@@ -77,9 +79,11 @@ impl Bringing<'_> {
             let all = moved.fetch_add(more, Ordering::Relaxed) + more;
             (tell.lock().unwrap_or_else(PoisonError::into_inner))(all);
         };
-        let accounts = self.places.accounts().iter();
         // Each account has a rate of its own.
-        let passes = accounts.map(|account| self.pass_of(&account.tables, &tables, (stop, &told)));
+        let mut passes: Vec<BoxFuture<'_, Result<Counted, RebalanceError>>> = Vec::new();
+        for account in self.places.accounts() {
+            passes.push(Box::pin(self.pass_of(&account.tables, &tables, (stop, &told))));
+        }
         let counted = try_join_all(passes).await?.into_iter();
         Ok(counted.fold(Counted::default(), |all, one| Counted {
             moved: all.moved + one.moved,
@@ -101,11 +105,29 @@ impl Bringing<'_> {
                 let page = self.page(account, (&table, asked, kind)).await;
                 let (found, next) = page.map_err(|error| self.failed(error))?;
                 query = next;
-                let moved: Vec<Found> =
-                    found.into_iter().filter(|found| self.was_in(&found.id, account.account(), kind)).collect();
-                counted.moved += moved.len() as u64;
-                counted.brought += self.bring(account, &moved, kind).await.map_err(|error| self.failed(error))?;
-                tell(moved.len() as u64);
+                let (moved, rest): (Vec<Found>, Vec<Found>) =
+                    found.into_iter().partition(|found| self.was_in(&found.id, account.account()));
+                let cold: Vec<&RowId> = match kind {
+                    Kind::Rows => {
+                        rest.iter().map(|found| &found.id).filter(|id| self.was_cold_in(id, account)).collect()
+                    }
+                    Kind::Tombstones => Vec::new(),
+                };
+                let missing = match kind {
+                    Kind::Rows => self.other(&moved).await,
+                    Kind::Tombstones => self.missing(&moved, kind).await,
+                };
+                let missing = missing.map_err(|error| self.failed(error))?;
+                let mut ids: BTreeSet<&RowId> = missing.iter().map(|found| &found.id).collect();
+                let came = rest.iter().filter(|found| self.came_to(&found.id, account.account()));
+                if kind == Kind::Tombstones {
+                    let buried = self.buried(moved.iter().chain(came).collect()).await;
+                    ids.extend(buried.map_err(|error| self.failed(error))?);
+                }
+                counted.moved += (moved.len() + cold.len()) as u64;
+                counted.brought += self.bring(ids).await.map_err(|error| self.failed(error))?;
+                counted.brought += self.promote(account, &cold).await.map_err(|error| self.failed(error))?;
+                tell((moved.len() + cold.len()) as u64);
             }
         }
         Ok(counted)
@@ -136,13 +158,19 @@ impl Bringing<'_> {
     }
 
     /// Whether the account is where the routes had it, and no more where they have it.
-    pub(super) fn was_in(&self, id: &RowId, account: &AccountName, kind: Kind) -> bool {
-        let left = self.places.configured().left(self.was, &id.table, &id.partition);
-        match kind {
-            Kind::Rows => left.contains(&account),
-            // They stand at homes alone.
-            Kind::Tombstones => left.contains(&account) && self.was.place(&id.table, &id.partition).account == account,
-        }
+    pub(super) fn was_in(&self, id: &RowId, account: &AccountName) -> bool {
+        self.places.configured().left_home(self.was, &id.table, &id.partition) == Some(account)
+    }
+
+    /// Whether the account is where it was kept when it was old, and is no more.
+    pub(super) fn was_cold_in(&self, id: &RowId, account: &Arc<dyn Tables>) -> bool {
+        self.places.configured().left_cold(self.was, &id.table, &id.partition) == Some(account.account())
+    }
+
+    /// Whether the account is where the routes have it, and did not have it before.
+    fn came_to(&self, id: &RowId, account: &AccountName) -> bool {
+        let is = self.places.configured().place(&id.table, &id.partition).account;
+        is == account && self.was.place(&id.table, &id.partition).account != account
     }
 
     /// Whether the routes lead elsewhere.
@@ -199,6 +227,47 @@ impl Bringing<'_> {
         }
     }
 
+    /// Those of these rows of which their place has none, or an older one; or any other, where that can but be a copy. Where there is a newer
+    /// tombstone in its place, the row may have been put over it.
+    async fn other<'f>(&self, found: &'f [Found]) -> Result<Vec<&'f Found>, StoreError> {
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&RowId> = found.iter().map(|found| &found.id).collect();
+        let there = patiently(|| read_selected(&self.places, &ids, Some(&VERSION_ALONE))).await?;
+        let region = self.store.region();
+        let other = |found: &&Found| match there.get(&found.id).map(|row| row.version(region)) {
+            None => true,
+            Some(version) if self.mirrors => version != found.version,
+            Some(version) => version < found.version,
+        };
+        Ok(found.iter().filter(other).collect())
+    }
+
+    /// Those of these tombstones below which a row stands in its place. It may have come while it was deleted where it was, or above a
+    /// tombstone that was raised meanwhile, by somebody who died before the look that follows. Where it was tells.
+    async fn buried<'f>(&self, tombs: Vec<&'f Found>) -> Result<Vec<&'f RowId>, StoreError> {
+        if tombs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&RowId> = tombs.iter().map(|tomb| &tomb.id).collect();
+        let sights = Sights::new(self.places.clone(), SCAN, false);
+        let seen = patiently(|| sights.of(&ids)).await?;
+        let standing =
+            tombs.iter().zip(&seen).filter_map(|(tomb, (sight, _))| Some((*tomb, sight.standing.row.as_ref()?)));
+        let (mut buried, mut above) = (Vec::new(), Vec::new());
+        for (tomb, row) in standing {
+            if *row < tomb.version { &mut buried } else { &mut above }.push(&tomb.id);
+        }
+        // A copy of what is deleted where it is written, by a clock that is behind.
+        if self.mirrors && !above.is_empty() {
+            let was = self.places.by(self.was);
+            let there = patiently(|| read_selected(&was, &above, Some(&VERSION_ALONE))).await?;
+            buried.extend(above.into_iter().filter(|id| !there.contains_key(id)));
+        }
+        Ok(buried)
+    }
+
     /// The tombstones that stand at the places of these, which are of one shard.
     async fn tombstones(&self, found: &[Found]) -> Result<BTreeMap<RowId, Version>, StoreError> {
         let mut places: BTreeMap<AccountName, (Arc<dyn Tables>, Vec<RowKey>)> = BTreeMap::new();
@@ -222,20 +291,42 @@ impl Bringing<'_> {
         Ok(there)
     }
 
-    /// Brings what is missing; says how many that were.
-    pub(super) async fn bring(&self, from: &Arc<dyn Tables>, found: &[Found], kind: Kind) -> Result<u64, StoreError> {
-        let missing = self.missing(found, kind).await?;
-        let passages = missing.iter().map(|Found { id, .. }| {
-            let (from, to) = (from.clone(), self.places.holding(&id.table, &id.partition));
-            (id, Passage { from, to, fresh: self.fresh })
-        });
-        let brought = passages.map(|(id, passage)| async move {
-            match patiently(|| passage.bring(id)).await {
-                // Others go on writing it: the next pass meets it.
-                Err(error) if error.remedy() == Remedy::StartOver => Ok(Over::Brought),
-                brought => brought,
-            }
-        });
+    /// Has rows stand at home that were cold in an account which is no cold place any more: where they are written at the time, from where
+    /// they are brought like all others.
+    async fn promote(&self, cold: &Arc<dyn Tables>, ids: &[&RowId]) -> Result<u64, StoreError> {
+        let rules = if self.mirrors { self.was } else { self.places.configured() };
+        let mut promoted: Vec<BoxFuture<'_, Result<Promoted, StoreError>>> = Vec::with_capacity(ids.len());
+        for id in ids.iter().copied() {
+            let Some(home) = self.places.account(rules.place(&id.table, &id.partition).account) else { continue };
+            let tiering = Tiering { home: home.clone(), cold: cold.clone(), fresh: self.fresh };
+            promoted.push(Box::pin(async move {
+                match patiently(|| tiering.promote(id)).await {
+                    Err(error) if error.remedy() == Remedy::StartOver => Ok(Promoted::Promoted),
+                    promoted => promoted,
+                }
+            }));
+        }
+        let promoted = stream::iter(promoted).buffer_unordered(IN_FLIGHT).try_collect::<Vec<Promoted>>().await?;
+        Ok(promoted.iter().filter(|it| matches!(it, Promoted::Promoted | Promoted::Deleted)).count() as u64)
+    }
+
+    /// Brings these from where they were; says how many there was something of to bring.
+    async fn bring(&self, ids: BTreeSet<&RowId>) -> Result<u64, StoreError> {
+        let mut brought: Vec<BoxFuture<'_, Result<Over, StoreError>>> = Vec::with_capacity(ids.len());
+        for id in ids {
+            let was = self.was.place(&id.table, &id.partition).account;
+            // Every account that the rules name is there: nothing begins otherwise.
+            let Some(from) = self.places.account(was).cloned() else { continue };
+            let to = self.places.holding(&id.table, &id.partition);
+            let passage = Passage { from, to, fresh: self.fresh, mirrors: self.mirrors };
+            brought.push(Box::pin(async move {
+                match patiently(|| passage.bring(id)).await {
+                    // Others go on writing it: the next pass meets it.
+                    Err(error) if error.remedy() == Remedy::StartOver => Ok(Over::Brought),
+                    brought => brought,
+                }
+            }));
+        }
         let brought = stream::iter(brought).buffer_unordered(IN_FLIGHT).try_collect::<Vec<Over>>().await?;
         Ok(brought.iter().filter(|over| **over == Over::Brought).count() as u64)
     }

@@ -1,6 +1,8 @@
 //! Rows that move under constant writes and reads, in virtual time: a command that is killed and begun again, writers and readers that
 //! follow the published routes each at its own pace, and bugs that must be caught.
 
+mod passes;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -365,7 +367,7 @@ async fn what_is_newer_in_its_place_stays_when_the_older_one_is_brought_over() {
         put(&store, &over(5), &id, ("new", 20)).await;
         switch(&store).await;
         plant(bug);
-        store.passages(&id.table, &id.partition)[0].bring(&id).await.unwrap();
+        store.passage(&id.table, &id.partition).expect("it moves").bring(&id).await.unwrap();
         plant(None);
         let found = read_routed(&store, &id).await.unwrap().expect("it is there");
         assert_eq!(found.body.string("A").unwrap(), if bug.is_none() { "new" } else { "old" });
@@ -427,8 +429,15 @@ async fn nothing_is_deleted_where_it_was_that_its_place_does_not_have() {
         put(&store, &over(4), &id, ("new", 20)).await;
         put(&store, &over(5), &id, ("old", 10)).await;
         assert_eq!(world.held().len(), 2);
-        let bringing =
-            Bringing { places: store.by(&over(5)), store, was: &was, tables: &tables, fresh: HOLD / 2, epoch: 1 };
+        let bringing = Bringing {
+            places: store.by(&over(5)),
+            store,
+            was: &was,
+            tables: &tables,
+            fresh: HOLD / 2,
+            mirrors: false,
+            epoch: 1,
+        };
         let (stop, tell) = (CancellationToken::new(), &mut |_| {});
         plant(planted.then_some(Bug::MovedRowDeletedUnverified));
         let cleaned = bringing.clean(&stop, tell).await.unwrap();

@@ -188,13 +188,27 @@ impl Routes {
         (self.place(table, partition).account, self.cold_place(table, partition).map(|place| place.account))
     }
 
-    /// Where rows of a partition were by `before` and have to leave: its home, unless it is the same, and its cold place, unless that is
-    /// either of these now.
-    pub fn left<'a>(&self, before: &'a Self, table: &TableName, partition: &PartitionKey) -> Vec<&'a AccountName> {
-        let ((home, cold), (was_home, was_cold)) = (self.places(table, partition), before.places(table, partition));
-        let was_home = Some(was_home).filter(|was| *was != home);
-        let was_cold = was_cold.filter(|was| *was != home && Some(*was) != cold);
-        was_home.into_iter().chain(was_cold).collect()
+    /// The home that rows of a partition had by `before`, where it is another one now.
+    pub fn left_home<'a>(
+        &self,
+        before: &'a Self,
+        table: &TableName,
+        partition: &PartitionKey,
+    ) -> Option<&'a AccountName> {
+        let was = before.place(table, partition).account;
+        (was != self.place(table, partition).account).then_some(was)
+    }
+
+    /// The cold place that they had by `before`, where it is neither of their places now.
+    pub fn left_cold<'a>(
+        &self,
+        before: &'a Self,
+        table: &TableName,
+        partition: &PartitionKey,
+    ) -> Option<&'a AccountName> {
+        let was = before.cold_place(table, partition)?.account;
+        let (home, cold) = self.places(table, partition);
+        (was != home && Some(was) != cold).then_some(was)
     }
 
     /// The routes that lead to homes, the most specific first.

@@ -146,18 +146,19 @@ fn a_cold_place_stands_beside_the_home_and_changes_nothing_of_it() {
 
 #[test]
 fn rows_leave_the_home_that_they_had_and_a_cold_place_that_is_none_any_more() {
-    let left = |before: &Routes, now: &Routes, partition: &str| -> Vec<String> {
-        let left = now.left(before, &table("orders"), &PartitionKey::from(partition));
-        left.into_iter().map(|account| account.as_str().to_owned()).collect()
+    let (orders, p) = (table("orders"), PartitionKey::from("p"));
+    let left = |before: &Routes, now: &Routes| {
+        let text = |account: &AccountName| account.as_str().to_owned();
+        (now.left_home(before, &orders, &p).map(text), now.left_cold(before, &orders, &p).map(text))
     };
     let (with, without) = (ageing(), Routes::spread_over(accounts(2)).unwrap());
-    assert_eq!(left(&with, &with, "p"), [] as [&str; 0]);
-    assert_eq!(left(&without, &with, "p"), [] as [&str; 0], "nothing has to leave where a cold place is new");
-    assert_eq!(left(&with, &without, "p"), ["cold"]);
-    let elsewhere =
-        Routes::new(vec![aged(route("old", &["orders"], Partitions::Every, &["west1"]))], [account("cold")]);
-    // Its home is where it was cold, and it is cold where its home was: what stands in the old home is the newer one.
-    assert_eq!(left(&with, &elsewhere.unwrap(), "p"), [place(&with, "orders", "p").0]);
+    assert_eq!(left(&with, &with), (None, None));
+    assert_eq!(left(&without, &with), (None, None), "nothing has to leave where a cold place is new");
+    assert_eq!(left(&with, &without), (None, Some("cold".to_owned())));
+    let west1 = aged(route("old", &["orders"], Partitions::Every, &["west1"]));
+    // Its home is where it was cold, and it is cold where its home was.
+    let swapped = Routes::new(vec![west1], [account("cold")]).unwrap();
+    assert_eq!(left(&with, &swapped), (Some(place(&with, "orders", "p").0.to_owned()), None));
 }
 
 fn published(rules: Routes) -> PublishedRoutes {

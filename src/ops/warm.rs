@@ -20,7 +20,7 @@ use tracing::{debug, info};
 use crate::cache::{CacheRecord, Finding, MARK_TTL, Refresh, refresh_for};
 use crate::feed::Hint;
 use crate::model::{Region, Row, RowId, SystemTable, TableName, Time};
-use crate::replicator::{CacheSetup, hint_cache};
+use crate::replicator::{CacheSetup, hint_cache, read_selected};
 use crate::resolve::from_the_future;
 use crate::runtime::Runtime;
 use crate::stores::{CacheError, Operation, Page, Query, RegionStore, Scope, StoreError, Tables};
@@ -200,7 +200,7 @@ impl Warming {
             let page = self.patiently(|| account.query(&table, &query)).await;
             let page = page.map_err(|error| self.unread(table.as_str(), error))?;
             let now = account.clock().at(read).unwrap_or_else(|| self.runtime.now());
-            let (refreshes, left_out) = self.refreshes(account, &table, &page, now);
+            let (refreshes, left_out) = self.refreshes(account, &table, &page, now).await?;
             let mut outcomes = BTreeMap::new();
             let mut sent = 0;
             for chunk in refreshes.chunks(CHUNK) {
@@ -274,19 +274,39 @@ impl Warming {
         kept.map_err(|error| self.unread(SystemTable::Backlog.name().as_str(), error))
     }
 
-    /// The refreshes that a page asks for, and how many of its rows are left out.
-    fn refreshes(&self, account: &Arc<dyn Tables>, table: &TableName, page: &Page, now: Time) -> (Vec<Refresh>, u64) {
-        let refresh = |row: &Row| {
-            // Elsewhere there are but copies: of what has moved since, or what is cold, or was deleted.
-            let at_home = self.region.holding(table, row.body.partition()).account() == account.account();
-            let version = row.body.version().filter(|_| at_home)?;
-            let id = RowId::new(table.clone(), row.body.partition().clone(), row.body.row().clone());
-            let known = !from_the_future(version, now, self.max_clock_skew);
-            known.then(|| refresh_for(&self.cache.keys, &id, Finding::Row(&row.body, version)))
+    /// The refreshes that a page asks for, and how many of its rows are left out: of those that stand where no route leads, which are copies of
+    /// what has moved, or is cold, or was deleted, all but those that have yet to be brought over.
+    async fn refreshes(
+        &self,
+        account: &Arc<dyn Tables>,
+        table: &TableName,
+        page: &Page,
+        now: Time,
+    ) -> Result<(Vec<Refresh>, u64), WarmError> {
+        let id = |row: &Row| RowId::new(table.clone(), row.body.partition().clone(), row.body.row().clone());
+        let is_home = |row: &Row| self.region.holding(table, row.body.partition()).account() == account.account();
+        let (mut rows, elsewhere): (Vec<&Row>, Vec<&Row>) = page.rows.iter().partition(|row| is_home(row));
+        let comes = |row: &&Row| {
+            self.region.passage(table, row.body.partition()).is_some_and(|it| it.from.account() == account.account())
         };
-        let refreshes: Vec<Refresh> = page.rows.iter().filter_map(refresh).collect();
-        let left_out = page.rows.len() - refreshes.len();
-        (refreshes, left_out as u64)
+        let coming: Vec<RowId> = elsewhere.into_iter().filter(comes).map(id).collect();
+        let ids: Vec<&RowId> = coming.iter().collect();
+        let brought = match ids.is_empty() {
+            true => BTreeMap::new(),
+            false => self
+                .patiently(|| read_selected(&self.region, &ids, None))
+                .await
+                .map_err(|error| self.unread(table.as_str(), error))?,
+        };
+        rows.extend(brought.values());
+        let refresh = |row: &Row| {
+            let version = row.body.version()?;
+            let known = !from_the_future(version, now, self.max_clock_skew);
+            known.then(|| refresh_for(&self.cache.keys, &id(row), Finding::Row(&row.body, version)))
+        };
+        let refreshes: Vec<Refresh> = rows.into_iter().filter_map(refresh).collect();
+        let left_out = page.rows.len().saturating_sub(refreshes.len());
+        Ok((refreshes, left_out as u64))
     }
 
     async fn send(&self, chunk: &[Refresh], outcomes: &mut BTreeMap<CacheOutcome, u64>) -> Result<(), WarmError> {

@@ -100,6 +100,7 @@ closed_list! {
         OldPlaceNotRead = "old-place-not-read", "a reader looks where the routes in force lead alone while rows move", "routes";
         MovedRowDeletedUnverified = "moved-row-deleted-unverified", "what was moved is deleted where it was without a look at where it is", "routes";
         ColdPlaceForgotten = "cold-place-forgotten", "a row that is not at home is taken for absent without a look at its cold place", "routes";
+        InsertedUnlooked = "inserted-unlooked", "a row is inserted at home without a look though it may be elsewhere", "routes";
         DemotedBlindly = "demoted-blindly", "a row that was demoted or promoted is deleted where it was, whatever stands there", "routes";
         DemotedTooSoon = "demoted-too-soon", "a row is demoted that somebody has only just written", "routes";
         StaleCopyTakenBlindly = "stale-copy-taken-blindly", "a cold copy goes as stale though its home has the same", "routes";

@@ -196,7 +196,7 @@ impl Delivery {
                 // A memory that asks for no write is refuted by no condition: the row is read.
                 (found, Some((_, version))) if found.version().is_none_or(|found| *found <= version) => Known::Nothing,
                 (_, Some((etag, version))) => Known::Row(etag, version),
-                (Finding::Row { .. }, None) if self.to.expects_absent(&id.table) => Known::Absent,
+                (Finding::Row { .. }, None) if self.to.expects_absent(id) => Known::Absent,
                 _ => Known::Nothing,
             };
         }

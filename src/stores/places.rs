@@ -49,6 +49,12 @@ impl RegionStore {
         self.published().as_deref().is_some_and(has)
     }
 
+    /// Whether a row of this partition that is not at its home may be in another account, from where whoever looks for it brings it home.
+    pub fn may_be_elsewhere(&self, table: &TableName, partition: &PartitionKey) -> bool {
+        self.reads_through() && self.passage(table, partition).is_some()
+            || self.has_cold_places() && !self.tierings(table, partition).is_empty()
+    }
+
     /// How rows of this partition come from where they were to where they are, if they have moved and some may not have come.
     pub fn passage(&self, table: &TableName, partition: &PartitionKey) -> Option<Passage> {
         let published = self.published()?;

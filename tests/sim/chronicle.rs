@@ -13,6 +13,8 @@ use tablerelay::topology::{Mark, RolesRow};
 use tokio::time::Instant;
 
 use crate::kinds::{Counts, Kind};
+use crate::whereabouts::{Passing, Whereabouts};
+use crate::world::ACCOUNTS;
 
 /// A row as it stood: its version, and what it says apart from that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub enum Touch {
     Announced { version: String, delete: bool },
     /// A record was deleted.
     Ended(String),
+    /// The row or its tombstone passed from an account of its region to another: nothing happened to it.
+    Moved(String),
 }
 
 /// One effect on one row.
@@ -49,8 +53,12 @@ pub struct Event {
     /// The account's clock.
     pub server: Time,
     pub region: usize,
+    /// The number of the account.
+    pub account: usize,
     pub line: Arc<str>,
     pub touch: Touch,
+    /// It stood in another account of its region before.
+    pub moved: bool,
 }
 
 impl Event {
@@ -90,6 +98,10 @@ pub struct Book {
     pub notes: Vec<Note>,
     /// The highest tombstone of each row that a region ever had.
     pub tombs: BTreeMap<(usize, RowId), String>,
+    /// The same by account: rows may move from one to another.
+    pub tombs_at: BTreeMap<(usize, usize, RowId), String>,
+    /// Where rows are, in the region whose rows move.
+    pub whereabouts: Option<Whereabouts>,
     /// Those of them that were collected.
     pub collected: BTreeSet<(usize, RowId)>,
     /// How old a tombstone is at least that goes, where any do.
@@ -173,7 +185,7 @@ impl Chronicle {
     }
 
     /// An account was written, or refused to be.
-    pub fn take(&self, region: usize, name: &Region, effect: &Effect<'_>) {
+    pub fn take(&self, (region, account): (usize, usize), name: &Region, effect: &Effect<'_>) {
         let at = self.elapsed();
         let mut book = self.book();
         book.effects += 1;
@@ -194,7 +206,13 @@ impl Chronicle {
         book.mix(at, key);
         // The time that the account itself says it was, where it says one.
         let server = effect.after.ok().flatten().map_or(effect.at, |row| row.timestamp);
-        let event = |touch| Event { at, server, region, line: Arc::from(effect.line), touch };
+        let line: Arc<str> = Arc::from(effect.line);
+        let event = |touch| Event { at, server, region, account, line: line.clone(), touch, moved: false };
+        let home =
+            |it: &&mut Whereabouts| it.region == region && account == 0 && effect.table.as_str() == "RelayControl";
+        if let (Some(whereabouts), Ok(Some(row))) = (book.whereabouts.as_mut().filter(home), effect.after) {
+            whereabouts.hear(&row.body);
+        }
         match effect.table.as_str() {
             "RelayFeed" => book.feed(effect, event),
             "RelayApplied" => {
@@ -211,7 +229,7 @@ impl Chronicle {
                 }
             }
             table if table.starts_with("Relay") => {}
-            _ => book.row(region, name, effect, event),
+            _ => book.row((region, account), name, effect, event),
         }
     }
 }
@@ -237,13 +255,19 @@ impl Book {
         let _ = writeln!(Fnv(&mut self.hash), "{} {text}", at.as_nanos());
     }
 
-    fn row(&mut self, region: usize, name: &Region, effect: &Effect<'_>, event: impl Fn(Touch) -> Event) {
+    fn row(
+        &mut self,
+        (region, account): (usize, usize),
+        name: &Region,
+        effect: &Effect<'_>,
+        event: impl Fn(Touch) -> Event,
+    ) {
         let operation = effect.operation;
         let id = RowId::new(effect.table.clone(), operation.partition().clone(), operation.row().clone());
         let deletes = matches!(operation, Operation::Delete { .. });
         let deleted = || {
             let queued = self.queued_deletes.get(&(region, id.clone()));
-            let tomb = self.tombs.get(&(region, id.clone()));
+            let tomb = self.tombs_at.get(&(region, account, id.clone()));
             queued.max(tomb).cloned().unwrap_or_default()
         };
         let touch = match effect.after {
@@ -257,14 +281,50 @@ impl Book {
                 Touch::Refused(format!("{} {}", operation_name(operation), error.code))
             }
         };
-        let event = event(touch);
-        self.check_row(&id, name, effect, &event);
+        let mut event = event(touch);
+        let before = effect.before.map(|row| stood(row, name));
+        let passing = self.pass(&id, &mut event, before.as_ref());
+        self.check_row(&id, name, (effect, before), &event, &passing);
         if let Touch::Put(stood) = &event.touch {
             self.check_late(&id, &event, &stood.version);
         }
         if let Touch::Put(stood) = &event.touch {
             self.raise_highest(region, &id, &stood.version);
             self.contents.entry((id.clone(), stood.version.clone())).or_default().insert(stood.content.clone());
+        }
+        self.tell(id, event, &passing);
+    }
+
+    /// What an effect is to a region whose rows move from account to account.
+    fn pass(&mut self, id: &RowId, event: &mut Event, before: Option<&Stood>) -> Passing {
+        let moves = |it: &&mut Whereabouts| it.region == event.region;
+        let Some(whereabouts) = self.whereabouts.as_mut().filter(moves) else { return Passing::No };
+        let passing = whereabouts.passing(id, event, before);
+        event.moved = passing != Passing::No;
+        let outlived = whereabouts.take(id, event, &passing);
+        if outlived {
+            *self.counts.entry(Kind::RoutesOutlived).or_default() += 1;
+        }
+        if passing == Passing::Lost {
+            let what = format!(
+                "{} deleted {before:?} {:?} in {}, and its place has nothing of it",
+                event.line, event.touch, ACCOUNTS[event.account]
+            );
+            self.violate(id, what);
+        }
+        passing
+    }
+
+    /// Into the story of its row: as what it was to the region.
+    fn tell(&mut self, id: RowId, mut event: Event, passing: &Passing) {
+        if matches!(passing, Passing::Moved | Passing::Mirrored) {
+            let what = match event.touch {
+                Touch::Put(put) => format!("{} came to {}", put.version, ACCOUNTS[event.account]),
+                Touch::Tombstone(version) => format!("the tombstone {version} came to {}", ACCOUNTS[event.account]),
+                Touch::Collected(version) => format!("the tombstone {version} went from {}", ACCOUNTS[event.account]),
+                _ => format!("it went from {}", ACCOUNTS[event.account]),
+            };
+            event.touch = Touch::Moved(what);
         }
         self.rows.entry(id).or_default().push(event);
     }
@@ -284,18 +344,26 @@ impl Book {
         if body.row().as_str().starts_with("t:") {
             let id = id(&text("Row"));
             if let (true, Some(before)) = (gone, effect.before) {
-                let event = event(Touch::Collected(version.clone()));
-                self.check_collected(&id, &event, &version, before.timestamp);
-                self.collected.insert((event.region, id.clone()));
-                return self.rows.entry(id).or_default().push(event);
+                let mut event = event(Touch::Collected(version.clone()));
+                let passing = self.pass(&id, &mut event, None);
+                if matches!(passing, Passing::Moved | Passing::Lost) {
+                    self.tombs_at.remove(&(event.region, event.account, id.clone()));
+                } else {
+                    self.check_collected(&id, &event, &version, before.timestamp);
+                    self.collected.insert((event.region, id.clone()));
+                }
+                return self.tell(id, event, &passing);
             }
-            let event = event(Touch::Tombstone(version.clone()));
+            let mut event = event(Touch::Tombstone(version.clone()));
+            let passing = self.pass(&id, &mut event, None);
             self.check_tombstone(&id, &event);
             self.check_late(&id, &event, &version);
             self.raise_highest(event.region, &id, &version);
+            let tomb = self.tombs_at.entry((event.region, event.account, id.clone())).or_default();
+            *tomb = version.clone().max(std::mem::take(tomb));
             let tomb = self.tombs.entry((event.region, id.clone())).or_default();
             *tomb = version.max(std::mem::take(tomb));
-            return self.rows.entry(id).or_default().push(event);
+            return self.tell(id, event, &passing);
         }
         for (property, delete) in [("Puts", false), ("Deletes", true)] {
             let rows: Vec<String> = serde_json::from_str(&text(property)).unwrap_or_default();

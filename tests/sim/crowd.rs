@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tablerelay::model::{Etag, RowBody, RowId, RowKey, Version};
+use tablerelay::model::{Etag, Row, RowBody, RowId, RowKey, Version};
 use tablerelay::runtime::Runtime;
 use tablerelay::stores::{Condition, Operation, RegionStore};
-use tablerelay::writer::{WriteError, Writer, WriterOptions};
+use tablerelay::writer::{WriteError, Writer, WriterOptions, read_routed};
 use tokio::task::JoinSet;
 
 use crate::chronicle::Chronicle;
@@ -48,6 +48,8 @@ struct Author {
     writer: Writer,
     /// The same lines without a writer, for programs of their own.
     store: RegionStore,
+    /// And for one that knows the first routes of its region, and never reads any.
+    lagging: Option<RegionStore>,
     /// ETags that it once read and holds on to.
     read: Mutex<BTreeMap<RowId, Etag>>,
 }
@@ -63,6 +65,8 @@ pub struct Crowd {
     drift: Vec<i64>,
     tales: usize,
     names: Vec<String>,
+    /// The region whose rows move from account to account.
+    rebalances: Option<usize>,
 }
 
 /// What an author does, and with what.
@@ -75,6 +79,8 @@ struct Work {
     window: Duration,
     /// The regions that it does not write in.
     others: Vec<String>,
+    /// For how long routes may be gone by, where rows of its region move from account to account.
+    hold: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +116,10 @@ impl Crowd {
                     look_at_tombstones: world.dice.chance(700),
                 };
                 let writer = Writer::new(store.clone(), options, clock.clone());
-                authors.push(Arc::new(Author { region, clock, writer, store, read: Mutex::default() }));
+                let moves = world.shape.rebalances.is_some_and(|(moving, _)| moving == region);
+                let lags = moves && world.shape.may(Kind::RoutesOutlived);
+                let lagging = lags.then(|| world.lines(&format!("{who}'s other"), region, region, false));
+                authors.push(Arc::new(Author { region, clock, writer, store, lagging, read: Mutex::default() }));
             }
         }
         if !world.shape.writers_skew.is_zero() || !world.shape.regions_skew.is_zero() {
@@ -128,6 +137,7 @@ impl Crowd {
             chronicle: world.chronicle.clone(),
             drift,
             tales: 0,
+            rebalances: world.shape.rebalances.map(|(region, _)| region),
             names: world.places.iter().map(|place| place.name.to_string()).collect(),
         }
     }
@@ -179,6 +189,7 @@ impl Crowd {
             chronicle: self.chronicle.clone(),
             window: self.window,
             others: self.others(author.region),
+            hold: self.rebalances.filter(|region| *region == author.region).map(|_| self.window),
         }
     }
 
@@ -199,8 +210,10 @@ impl Crowd {
             (shape.unversioned, raw::Deed::Unversioned),
             (shape.future, raw::Deed::Future),
             (shape.may(Kind::RefusedRow), raw::Deed::Poison),
-            (shape.queue, raw::Deed::QueuedPut),
-            (shape.queue && shape.deletes > 0, raw::Deed::QueuedDelete),
+            // Where no route leads nobody looks for what is told by queue: a record there would say where it is.
+            (shape.queue && !shape.may(Kind::RoutesOutlived), raw::Deed::QueuedPut),
+            // Until it is told it is a delete without an announcement, which may come back while rows move.
+            (shape.queue && shape.deletes > 0 && shape.rebalances.is_none(), raw::Deed::QueuedDelete),
             (shape.may(Kind::MalformedRecord), raw::Deed::MalformedRecord),
             (shape.may(Kind::MalformedMessage), raw::Deed::MalformedMessage),
             (shape.may(Kind::RefusedDelete), raw::Deed::RefusedDelete),
@@ -288,8 +301,7 @@ impl Work {
             }
             Deed::Delete => writer.delete(table, &id.partition, &id.row, present, None).await,
             Deed::Replace | Deed::DeleteRead => {
-                let tables = self.author.store.holding(table, &id.partition);
-                let Ok(Some(row)) = tables.get(table, &id.partition, &id.row).await else { return };
+                let Some(row) = self.read(&id).await else { return };
                 let (over, etag) = (row.version(self.author.store.region()), Condition::Matches(row.etag));
                 match deed {
                     Deed::Replace => writer.replace(table, &body, etag, Some(&over)).await,
@@ -305,11 +317,10 @@ impl Work {
     async fn transaction(&self, id: RowId, value: &str) {
         let mut rows = vec![id.row.clone()];
         rows.extend((0..1 + self.dice.below(3)).map(|n| RowKey::from(format!("together{n}").as_str())));
-        let tables = self.author.store.holding(&id.table, &id.partition);
         let (mut operations, mut deeds) = (Vec::new(), Vec::new());
         for row in rows {
             let there = match self.dice.chance(300) {
-                true => tables.get(&id.table, &id.partition, &row).await.ok().flatten(),
+                true => self.read(&RowId::new(id.table.clone(), id.partition.clone(), row.clone())).await,
                 false => None,
             };
             deeds.push((RowId::new(id.table.clone(), id.partition.clone(), row.clone()), there.is_some()));
@@ -326,6 +337,18 @@ impl Work {
         }
         let result = self.author.writer.transaction(&id.table, &id.partition, operations, None).await;
         self.tell(&deeds, result);
+    }
+
+    /// A row, by the published routes where rows move.
+    async fn read(&self, id: &RowId) -> Option<Row> {
+        let read = match self.hold {
+            Some(_) => read_routed(&self.author.store, id).await,
+            None => {
+                let tables = self.author.store.holding(&id.table, &id.partition);
+                tables.get(&id.table, &id.partition, &id.row).await
+            }
+        };
+        read.ok().flatten()
     }
 
     fn tell(&self, deeds: &[(RowId, bool)], result: Result<tablerelay::writer::Written, WriteError>) {

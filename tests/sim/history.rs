@@ -15,6 +15,7 @@ use crate::kinds::{Counts, Kind};
 use crate::movers::Movers;
 use crate::moves::Moves;
 use crate::oracle::{Broken, Watch, are_settled, end, late_writes, shards_are_shared};
+use crate::rebalances::Rebalances;
 use crate::scrubs::what_is_meddled_with_is_repaired;
 use crate::troubles;
 use crate::world::World;
@@ -22,7 +23,12 @@ use crate::world::World;
 /// How long everything may take to be in place once faults have stopped: the last version from the future, its release
 /// from quarantine, and a few windows.
 fn patience(world: &World) -> Duration {
-    Duration::from_secs(90) + world.shape.window * 8
+    let moving = if world.shape.rebalances.is_some() {
+        Duration::from_secs(60) + world.shape.window * 12
+    } else {
+        Duration::ZERO
+    };
+    Duration::from_secs(90) + world.shape.window * 8 + moving
 }
 
 /// How long the daemons of a region may take to share its shards once faults have stopped. An account that asked for a wait is
@@ -83,11 +89,16 @@ async fn live(seed: u64) -> Ended {
     let mut flushes = Flushes::new(&world);
     let mut watch = Watch::default();
     let mut moves = Moves::new(&world);
+    let mut rebalances = Rebalances::new(&world);
     let mut broken =
-        trouble(&world, &mut fleet, &mut crowd, &mut flushes, (&mut moves, &mut movers), &mut watch).await.err();
+        trouble(&world, &mut fleet, &mut crowd, &mut flushes, (&mut moves, &mut movers, &mut rebalances), &mut watch)
+            .await
+            .err();
     let mut converged = Duration::ZERO;
     if broken.is_none() {
-        match peace(&world, &mut fleet, &mut crowd, &flushes, (&mut moves, &mut movers), &mut watch).await {
+        match peace(&world, &mut fleet, &mut crowd, &flushes, (&mut moves, &mut movers, &mut rebalances), &mut watch)
+            .await
+        {
             Ok(took) => converged = took,
             Err(why) => broken = Some(why),
         }
@@ -118,7 +129,7 @@ async fn trouble(
     fleet: &mut Fleet,
     crowd: &mut Crowd,
     flushes: &mut Flushes,
-    (moves, movers): (&mut Moves, &mut Movers),
+    (moves, movers, rebalances): (&mut Moves, &mut Movers, &mut Rebalances),
     watch: &mut Watch,
 ) -> Result<(), Broken> {
     for step in 0..world.shape.steps {
@@ -136,6 +147,7 @@ async fn trouble(
         watch.step(world, fleet)?;
         moves.step(world, fleet, watch).await?;
         movers.step(world);
+        rebalances.step(world);
     }
     Ok(())
 }
@@ -146,7 +158,7 @@ async fn peace(
     fleet: &mut Fleet,
     crowd: &mut Crowd,
     flushes: &Flushes,
-    (moves, movers): (&mut Moves, &mut Movers),
+    (moves, movers, rebalances): (&mut Moves, &mut Movers, &mut Rebalances),
     watch: &mut Watch,
 ) -> Result<Duration, Broken> {
     world.sky.clear();
@@ -161,6 +173,7 @@ async fn peace(
     without_a_cache(world, fleet, watch).await?;
     world.sky.clear_all();
     movers.finish(world).await?;
+    rebalances.finish(world).await?;
     let mut quiet = 0;
     loop {
         watch.step(world, fleet)?;

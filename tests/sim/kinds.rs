@@ -62,6 +62,14 @@ kinds! {
     DaemonClock = "daemon's clock stepped";
     // Whoever moves in.
     CopyKilled = "copy of a table killed and gone on with";
+    // Rows that move to other accounts.
+    RebalanceKilled = "rebalance killed and gone on with";
+    RebalanceTurned = "rebalance told of other routes on its way";
+    RoutesUnread = "routes that cannot be read";
+    RoutesOutlived = "write by routes that were gone by for too long";
+    // Rows that grow old.
+    RowsDemoted = "old rows demoted among faults";
+    MoverKilled = "mover killed and begun again";
     // Writers.
     WriterSkew = "writer's clock wrong";
     WriterJump = "writer's clock stepped";
@@ -98,6 +106,12 @@ impl Kind {
     /// Whether it befalls whoever copies tables.
     pub fn is_of_movers(self) -> bool {
         self == Self::CopyKilled
+    }
+
+    /// Whether it befalls regions whose rows move to other accounts.
+    pub fn is_of_rebalances(self) -> bool {
+        use Kind::{MoverKilled, RebalanceKilled, RebalanceTurned, RoutesOutlived, RoutesUnread, RowsDemoted};
+        matches!(self, RebalanceKilled | RebalanceTurned | RoutesOutlived | RoutesUnread | RowsDemoted | MoverKilled)
     }
 
     /// Whether it lasts until it alone is left.

@@ -18,12 +18,15 @@ mod movers;
 mod moves;
 mod mutants;
 mod oracle;
+mod rebalances;
 mod scrubs;
 mod shape;
 mod sky;
 mod story;
 mod summary;
+mod tiers;
 mod troubles;
+mod whereabouts;
 mod world;
 
 use std::process::ExitCode;
@@ -63,10 +66,12 @@ fn main() -> ExitCode {
         })
     });
     let (scrubs, moves) = (number("SIM_SCRUBS").is_some(), number("SIM_MOVERS").is_some());
+    let rebalances = number("SIM_REBALANCES").is_some();
     let from = number("SIM_FROM").unwrap_or(0);
     let aimed = |most: u64| -> Vec<u64> {
         let aimed = |seed: &u64| {
             let is_of_kind = (!scrubs || Focus::scrubs(*seed)) && (!moves || Focus::moves_in(*seed));
+            let is_of_kind = is_of_kind && (!rebalances || Focus::rebalances(*seed));
             is_of_kind && focus.is_none_or(|focus| Focus::of(*seed) == focus)
         };
         (from..).filter(aimed).take(most as usize).collect()
@@ -77,7 +82,7 @@ fn main() -> ExitCode {
     if number("SIM_MUTANTS") != Some(0) && !mutants::replay() {
         return ExitCode::FAILURE;
     }
-    many(&aimed(number("SIM_SEEDS").unwrap_or(SEEDS)), focus.is_none() && !scrubs && !moves)
+    many(&aimed(number("SIM_SEEDS").unwrap_or(SEEDS)), focus.is_none() && !scrubs && !moves && !rebalances)
 }
 
 /// One seed, with a bug by name where `SIM_BUG` says so.

@@ -1,5 +1,7 @@
 //! What a seed draws before its history begins: how large the world is, who writes, what may go wrong.
 
+mod rebalancing;
+
 use std::time::Duration;
 
 use tablerelay::topology::LateWrites;
@@ -89,6 +91,11 @@ impl Focus {
         Shape::of(seed, &Dice::seeded(seed)).moves_in
     }
 
+    /// Whether rows move to other accounts in a seed's history.
+    pub fn rebalances(seed: u64) -> bool {
+        Shape::of(seed, &Dice::seeded(seed)).rebalances.is_some()
+    }
+
     /// Whether its histories are made of tales (`crowd/tales.rs`).
     pub fn is_told_in_tales(self) -> bool {
         use Focus::{Crossing, Flaps, Halves, Orphans, Refused, Shared, Twins};
@@ -155,6 +162,10 @@ pub struct Shape {
     pub collects: Option<Duration>,
     /// Whether a region was taken out before the history began, and counts.
     pub former: bool,
+    /// The region whose rows move from account to account, where any do, and over how many of its accounts they are spread at first.
+    pub rebalances: Option<(usize, usize)>,
+    /// Whether its rows have cold places in the last of its accounts.
+    pub ages: bool,
 }
 
 impl Shape {
@@ -171,6 +182,7 @@ impl Shape {
             .or_scrubbed(seed)
             .or_moving_in(seed)
             .or_collecting(seed)
+            .or_rebalancing(seed)
     }
 
     fn draw(dice: &Dice) -> Self {
@@ -183,8 +195,9 @@ impl Shape {
         };
         // Each history has a few kinds of trouble, so that what only shows when nothing else disturbs is seen too.
         let most = dice.pick(&[0, 150, 350, 700]);
-        let usual =
-            Kind::ALL.iter().copied().filter(|kind| !kind.is_throttling() && !kind.outlasts() && !kind.is_of_movers());
+        let apart =
+            |kind: &Kind| kind.is_throttling() || kind.outlasts() || kind.is_of_movers() || kind.is_of_rebalances();
+        let usual = Kind::ALL.iter().copied().filter(|kind| !apart(kind));
         let kinds = usual.filter(|_| dice.chance(most)).collect();
         let calm = dice.chance(250);
         let wide = Self {
@@ -221,6 +234,8 @@ impl Shape {
             moves_in: false,
             collects: None,
             former: false,
+            rebalances: None,
+            ages: false,
         };
         match dice.below(10) {
             0 => wide.duel(dice),

@@ -14,6 +14,7 @@ use crate::crowd::raw::POISON;
 use crate::dice::Dice;
 use crate::kinds::Kind;
 use crate::oracle::Restraint;
+use crate::shape::Shape;
 
 /// A line from somebody to a place.
 #[derive(Debug, Clone)]
@@ -51,7 +52,8 @@ impl Storm {
         let concerned = match self.kind {
             // Only what keeps the lease is hit: its row is not written.
             Kind::LeaseStuck => is_lease(request),
-            Kind::RolesUnread => is_reading_of_roles(request),
+            Kind::RolesUnread => is_reading_of(request, "roles"),
+            Kind::RoutesUnread => is_reading_of(request, "routes"),
             _ => true,
         };
         concerned && self.falls_on(line)
@@ -76,11 +78,11 @@ fn is_lease(request: &Request<'_>) -> bool {
         && request.partition.is_some_and(|partition| partition.as_str() == "daemon")
 }
 
-/// Whether a request reads the roles of a region.
-fn is_reading_of_roles(request: &Request<'_>) -> bool {
+/// Whether a request reads the roles of a region, or its routes.
+fn is_reading_of(request: &Request<'_>, what: &str) -> bool {
     matches!(request.kind, RequestKind::Get | RequestKind::Query)
         && request.table.is_some_and(|table| table.as_str() == "RelayControl")
-        && request.partition.is_some_and(|partition| partition.as_str() == "roles")
+        && request.partition.is_some_and(|partition| partition.as_str() == what)
 }
 
 /// Who looked at which row, and where.
@@ -96,6 +98,8 @@ pub struct Sky {
     dice: Dice,
     chronicle: Chronicle,
     quarter: Duration,
+    /// The region whose rows move from account to account.
+    rebalances: Option<usize>,
     regions: Vec<String>,
     /// When each daemon last began to read a partition of a region.
     looks: Mutex<BTreeMap<Seen, Instant>>,
@@ -104,10 +108,11 @@ pub struct Sky {
 }
 
 impl Sky {
-    pub fn new(dice: Dice, chronicle: Chronicle, quarter: Duration, regions: Vec<String>) -> Arc<Self> {
+    pub fn new(dice: Dice, chronicle: Chronicle, shape: &Shape, regions: Vec<String>) -> Arc<Self> {
+        let (quarter, rebalances) = (shape.quarter(), shape.rebalances.map(|(region, _)| region));
         let (storms, restraint, looks, reached) = Default::default();
         let stormy = Mutex::new(Instant::now());
-        Arc::new(Self { storms, stormy, restraint, dice, chronicle, quarter, regions, looks, reached })
+        Arc::new(Self { storms, stormy, restraint, dice, chronicle, quarter, rebalances, regions, looks, reached })
     }
 
     pub fn brew(&self, storm: Storm) {
@@ -237,6 +242,8 @@ impl Sky {
             let own = format!("@{}.", self.regions[line.to]);
             let lifts = bodies.all(|body| body.string("RelayVersion").is_some_and(|version| version.contains(&own)));
             let brought = looks.get(&key(line.from, partition)).max(looks.get(&key(line.from, "")));
+            // What is brought from account to account was looked at there.
+            let lifts = lifts || self.rebalances == Some(line.to);
             let began = if lifts { brought.max(looks.get(&key(line.to, partition))) } else { brought };
             let age = began.map(|began| now - *began);
             if age.is_none_or(|age| age > self.quarter * 2) {
@@ -262,6 +269,7 @@ impl Sky {
             | Kind::RegionDown
             | Kind::RegionLost
             | Kind::RolesUnread
+            | Kind::RoutesUnread
             | Kind::LeaseStuck
             | Kind::CacheCut
             | Kind::CacheDown

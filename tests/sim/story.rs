@@ -6,6 +6,7 @@ use tablerelay::model::RowId;
 
 use crate::chronicle::{Book, Event, Touch};
 use crate::history::Ended;
+use crate::world::ACCOUNTS;
 
 /// Tells of a failure.
 pub fn tell(ended: &Ended) -> String {
@@ -44,11 +45,15 @@ pub fn of_rows(ended: &Ended, name: &str) -> String {
 /// Every event of a row in order, with what happened around it.
 fn row(story: &mut String, book: &Book, id: &RowId) {
     let mut notes = book.notes.iter().peekable();
+    let moves = book.whereabouts.as_ref().map(|it| it.region);
     for event in &book.rows[id] {
         while let Some(note) = notes.next_if(|note| note.at <= event.at) {
             let _ = writeln!(story, "{:>9.3}            -- {}", note.at.as_secs_f64(), note.text);
         }
-        let region = &book.names[event.region];
+        let mut region = book.names[event.region].clone();
+        if moves == Some(event.region) {
+            region = format!("{region}/{}", ACCOUNTS[event.account]);
+        }
         let _ = writeln!(story, "{:>9.3}  {region:<8}  {:<28}  {}", event.at.as_secs_f64(), event.line, touch(event));
     }
 }
@@ -64,6 +69,7 @@ fn touch(event: &Event) -> String {
         Touch::Announced { version, delete } => {
             format!("announced {} at {version}", if *delete { "a delete" } else { "a put" })
         }
+        Touch::Moved(what) => format!("moved: {what}"),
         Touch::Ended(version) => format!("ended the record of {version}"),
     }
 }

@@ -160,6 +160,19 @@ fn storm(world: &World, fleet: &Fleet, kind: Kind, region: usize) {
         }
         Kind::RegionDown => (None, Some(region), 1_000, world.shape.lasting(window * 4)),
         Kind::StoreFrozen => (None, Some(region), 1_000, world.shape.lasting(window / 4)),
+        Kind::RoutesUnread => {
+            let to = world.shape.rebalances.map(|(region, _)| region);
+            // By those of one region, of which applications of its own go by the old ones for too long.
+            return add(
+                world,
+                kind,
+                None,
+                Some(if world.dice.chance(700) { to.unwrap_or(region) } else { region }),
+                to,
+                1_000,
+                window * 5,
+            );
+        }
         Kind::LeaseStuck => {
             let who = fleet.daemons[world.dice.below(fleet.daemons.len())].who.clone();
             return add(world, kind, Some(who), None, None, 1_000, world.shape.lease * 3);

@@ -1,5 +1,6 @@
 //! The world of one history: regions with their accounts and caches, and lines to them.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +16,20 @@ use tablerelay::stores::{
     Account, Condition, Metered, MeteredQueue, Operation, Queue, RegionStore, Retrying, Tables, Throttled,
     ThrottledQueue,
 };
-use tablerelay::topology::{Alone, FileRoles, LateWrites, ReadRules, Role};
+use tablerelay::topology::{
+    Ageing, Alone, FileRoles, LateWrites, Partitions, ReadRules, Role, Route, RoutedTables, Routes,
+};
 
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
 use crate::kinds::Kind;
 use crate::shape::{Focus, Shape, Topology};
 use crate::sky::{Line, Sky};
+use crate::whereabouts::Whereabouts;
 
 pub const NAMES: [&str; 5] = ["east", "north", "south", "up", "west"];
+/// The accounts of a region. The first of them by name is its home, however many it has.
+pub const ACCOUNTS: [&str; 4] = ["one", "two", "three", "zero"];
 /// The queue of changes.
 const QUEUE: &str = "relay-changes";
 
@@ -61,7 +67,8 @@ impl World {
             chronicle.book().journals = Some(shape.window / 2 + shape.quarter() + Duration::from_millis(1_500));
         }
         (chronicle.book().collects, chronicle.book().window) = (shape.collects, shape.window);
-        let sky = Sky::new(dice.clone(), chronicle.clone(), shape.quarter(), names);
+        chronicle.book().whereabouts = shape.rebalances.map(|(region, _)| Whereabouts::of(region));
+        let sky = Sky::new(dice.clone(), chronicle.clone(), &shape, names);
         let settings = Settings {
             settle_window: shape.window,
             max_clock_skew: shape.skew,
@@ -88,15 +95,15 @@ impl World {
     async fn place(&self, number: usize) -> Place {
         let name = Region::new(NAMES[number]).expect("a good name");
         let mut accounts = Vec::new();
-        for account in &["one", "two", "three"][..self.shape.accounts[number]] {
+        for account in &ACCOUNTS[..self.shape.accounts[number]] {
             // The clocks of storage are kept well, but not perfectly.
             let clock = self.runtime.skewed(self.dice.skew(Duration::from_millis(100)));
             let store = MemoryTables::new(name.clone(), AccountName::new(account).expect("a good name"), clock);
             for table in tables() {
                 store.create_table(&table).await.expect("nothing goes wrong yet");
             }
-            let (chronicle, region) = (self.chronicle.clone(), name.clone());
-            store.watch(move |effect| chronicle.take(number, &region, effect));
+            let (chronicle, region, at) = (self.chronicle.clone(), name.clone(), accounts.len());
+            store.watch(move |effect| chronicle.take((number, at), &region, effect));
             accounts.push(store);
         }
         let cache = MemoryCache::new(CacheMode::WriteThrough, None, self.runtime.clone());
@@ -148,7 +155,24 @@ impl World {
             let queue = ThrottledQueue::beside(&throttled, queue);
             Account { tables: Retrying::new(throttled, self.runtime.clone()), queue: Some(queue) }
         });
-        RegionStore::new(place.name.clone(), accounts.collect())
+        match self.shape.rebalances.filter(|(region, _)| *region == to) {
+            None => RegionStore::new(place.name.clone(), accounts.collect()),
+            Some((_, first)) => RegionStore::routed(place.name.clone(), accounts.collect(), self.routes(to, 0..first)),
+        }
+    }
+
+    /// Rules that spread the rows of a region over these of its accounts; those that have stood for a while are cold, where there is such a place.
+    pub fn routes(&self, region: usize, accounts: impl IntoIterator<Item = usize>) -> Routes {
+        let name = |at: usize| AccountName::new(ACCOUNTS[at]).expect("a good name");
+        let aged = self.shape.cold_region().filter(|cold| *cold == region).map(|_| Route {
+            name: "old".to_owned(),
+            tables: RoutedTables::Every,
+            partitions: Partitions::Every,
+            accounts: vec![name(self.shape.accounts[region] - 1)],
+            tier: None,
+            ageing: Some(Ageing { date: Ageing::TIMESTAMP.to_owned(), after: Duration::from_secs(1) }),
+        });
+        Routes::new(aged.into_iter().collect(), accounts.into_iter().map(name)).expect("one account at least")
     }
 
     fn spoil(&self, faults: &Faults, line: Line, daemon: bool) {
@@ -162,19 +186,42 @@ impl World {
         faults.set_rule(move |request| sky.meet(&line, request));
     }
 
-    /// Every row of the application in a region, with its table.
+    /// Every row of the application in a region, with its table; wherever it stands, and what stands at home where it has a cold place, too.
     pub fn rows(&self, region: usize) -> Vec<(RowId, Row)> {
-        let of = |table: TableName| {
-            let rows = self.places[region].accounts.iter().flat_map(move |store| {
-                let table = table.clone();
-                store.snapshot(&table).into_iter().map(move |row| {
-                    let id = RowId::new(table.clone(), row.body.partition().clone(), row.body.row().clone());
-                    (id, row)
-                })
+        let mut rows = self.rows_of_accounts(region);
+        if self.shape.cold_region() == Some(region) {
+            let cold = self.rows_in(region, self.shape.homes(region)).count();
+            let book = self.chronicle.book();
+            let whereabouts = book.whereabouts.as_ref().expect("it has rows that move");
+            let mut homes: BTreeMap<RowId, usize> = BTreeMap::new();
+            rows.iter().for_each(|(id, _)| *homes.entry(id.clone()).or_default() += 1);
+            let hidden = |id: &RowId, row: &Row| {
+                let version = row.version(&self.places[region].name);
+                homes[id] > 1 || whereabouts.buries(id, version.as_str())
+            };
+            // The cold account is read last.
+            let first = rows.len() - cold;
+            let mut at = 0;
+            rows.retain(|(id, row)| {
+                at += 1;
+                at <= first || !hidden(id, row)
             });
-            rows.collect::<Vec<_>>()
+        }
+        rows
+    }
+
+    fn rows_in(&self, region: usize, account: usize) -> impl Iterator<Item = (RowId, Row)> {
+        let store = self.places[region].accounts[account].clone();
+        let of = move |table: TableName| {
+            let rows = store.snapshot(&table).into_iter();
+            rows.map(move |row| (RowId::new(table.clone(), row.body.partition().clone(), row.body.row().clone()), row))
         };
-        tables().into_iter().flat_map(of).collect()
+        tables().into_iter().flat_map(of)
+    }
+
+    /// By account, in their order.
+    fn rows_of_accounts(&self, region: usize) -> Vec<(RowId, Row)> {
+        (0..self.places[region].accounts.len()).flat_map(|account| self.rows_in(region, account)).collect()
     }
 
     /// Rows of a system table in a region.

@@ -1,13 +1,14 @@
 //! Writers without our library: what any program may do that keeps to the protocol, or half of it.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tablerelay::feed::{
     Shard, decode_tombstone, encode_change, encode_message, encode_numbered, encode_tombstone, tombstone_key,
 };
 use tablerelay::model::{Change, Etag, RowBody, RowId, SystemTable, Tombstone, Version, WriterId};
-use tablerelay::stores::{Condition, Operation, StoreError};
+use tablerelay::stores::{Condition, Operation, StoreError, Tables};
+use tokio::time::Instant;
 
 use super::Work;
 use crate::kinds::Kind;
@@ -47,6 +48,23 @@ impl Work {
         }
     }
 
+    /// Where a row is written, from the first step to the last: where the published routes lead, in a region whose rows move. They are read again
+    /// after half the time for which they may be gone by, and nothing is written by older ones; but by a program that goes on by the first ones.
+    async fn place(&self, id: &RowId) -> Option<Arc<dyn Tables>> {
+        if let Some(lagging) = self.author.lagging.as_ref().filter(|_| self.dice.chance(300)) {
+            return Some(lagging.holding(&id.table, &id.partition));
+        }
+        let store = &self.author.store;
+        if let Some(hold) = self.hold {
+            let fresh = |heard: &Instant| heard.elapsed() < hold / 2;
+            if !store.routes_heard().is_some_and(|heard| fresh(&heard)) {
+                store.follow_routes().await.ok()?;
+            }
+            store.published()?;
+        }
+        Some(store.holding(&id.table, &id.partition))
+    }
+
     /// A version by this author's clock alone, knowing nothing of the row.
     fn blind_version(&self) -> Version {
         let back = if self.dice.chance(300) { self.dice.time(Duration::from_millis(700)) } else { Duration::ZERO };
@@ -66,7 +84,8 @@ impl Work {
             version = Version::new(version.time() + ahead, self.author.store.region(), WriterId(0xa9));
             self.chronicle.fault(Kind::FutureVersion, &format!("{id} at {version}"));
         }
-        if self.announce(&id, &version, false, None).await.is_err() {
+        let Some(tables) = self.place(&id).await else { return };
+        if self.announce(&tables, &id, &version, false, None).await.is_err() {
             return;
         }
         tokio::time::sleep(self.slow()).await;
@@ -79,7 +98,6 @@ impl Work {
             }
             _ => plain.stamped(&version),
         };
-        let tables = self.author.store.holding(&id.table, &id.partition);
         let operation = Operation::InsertOrReplace(body);
         let _ = tables.write(&id.table, &operation).await;
         if deed == Deed::PutTwice {
@@ -87,7 +105,7 @@ impl Work {
             tokio::time::sleep(self.dice.time(self.window / 8)).await;
             let _ = tables.write(&id.table, &operation).await;
             // What was sent twice may have landed on top of a newer row: it is announced again.
-            let _ = self.announce_again(&id, &version).await;
+            let _ = self.announce_again(&tables, &id, &version).await;
         }
     }
 
@@ -101,10 +119,10 @@ impl Work {
     }
 
     async fn delete(&self, deed: Deed, id: RowId) {
+        let Some(tables) = self.place(&id).await else { return };
         let (feed, version) = (SystemTable::Feed.name(), self.blind_version());
-        let tables = self.author.store.holding(&id.table, &id.partition);
         let stale = match deed {
-            Deed::RefusedDelete => self.stale_etag(&id).await,
+            Deed::RefusedDelete => self.stale_etag(&tables, &id).await,
             _ => None,
         };
         if stale.is_some() {
@@ -116,7 +134,7 @@ impl Work {
         if standing.is_some_and(|tombstone| tombstone.version >= version) {
             return;
         }
-        if self.announce(&id, &version, true, there.map(|row| row.etag)).await.is_err() {
+        if self.announce(&tables, &id, &version, true, there.map(|row| row.etag)).await.is_err() {
             return;
         }
         tokio::time::sleep(self.slow()).await;
@@ -128,13 +146,12 @@ impl Work {
         let gone = Operation::Delete { partition: id.partition.clone(), row: id.row.clone(), condition };
         let refused = tables.write(&id.table, &gone).await.is_err_and(|error| error.status == Some(412));
         if refused && self.dice.chance(700) {
-            self.withdraw(&id, &version).await;
+            self.withdraw(&tables, &id, &version).await;
         }
     }
 
     /// What it read of the row now, or a while ago.
-    async fn stale_etag(&self, id: &RowId) -> Option<Etag> {
-        let tables = self.author.store.holding(&id.table, &id.partition);
+    async fn stale_etag(&self, tables: &Arc<dyn Tables>, id: &RowId) -> Option<Etag> {
         let row = tables.get(&id.table, &id.partition, &id.row).await.ok().flatten();
         let mut read = self.author.read.lock().unwrap_or_else(PoisonError::into_inner);
         let before = read.get(id).cloned();
@@ -146,8 +163,7 @@ impl Work {
     }
 
     /// Its first and only attempt was refused, so the record may go; the tombstone stays.
-    async fn withdraw(&self, id: &RowId, version: &Version) {
-        let tables = self.author.store.holding(&id.table, &id.partition);
+    async fn withdraw(&self, tables: &Arc<dyn Tables>, id: &RowId, version: &Version) {
         for record in encode_change(&change(id, version, true)).expect("one row") {
             let (partition, row) = (record.partition().clone(), record.row().clone());
             let gone = Operation::Delete { partition, row, condition: Condition::Present };
@@ -156,9 +172,8 @@ impl Work {
     }
 
     /// The same change by a record of the next number.
-    async fn announce_again(&self, id: &RowId, version: &Version) -> Result<(), StoreError> {
+    async fn announce_again(&self, tables: &Arc<dyn Tables>, id: &RowId, version: &Version) -> Result<(), StoreError> {
         let record = Operation::Insert(encode_numbered(&change(id, version, false), 1));
-        let tables = self.author.store.holding(&id.table, &id.partition);
         loop {
             match tables.write(&SystemTable::Feed.name(), &record).await {
                 Err(error) if error.status != Some(409) => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -170,6 +185,7 @@ impl Work {
     /// Announces one row; a delete beside its tombstone, which replaces one that stands.
     async fn announce(
         &self,
+        tables: &Arc<dyn Tables>,
         id: &RowId,
         version: &Version,
         delete: bool,
@@ -184,7 +200,6 @@ impl Work {
                 None => Operation::Insert(body),
             });
         }
-        let tables = self.author.store.holding(&id.table, &id.partition);
         let shard = Shard::of(&id.table, &id.partition).partition();
         let feed = SystemTable::Feed.name();
         tables.transact(&feed, &shard, &operations).await.map(drop).map_err(|failure| failure.error)
@@ -192,8 +207,8 @@ impl Work {
 
     /// Written first, told after.
     async fn queued(&self, deed: Deed, id: RowId) {
+        let Some(tables) = self.place(&id).await else { return };
         let version = self.blind_version();
-        let tables = self.author.store.holding(&id.table, &id.partition);
         let operation = match deed {
             Deed::QueuedDelete => {
                 let mut book = self.chronicle.book();

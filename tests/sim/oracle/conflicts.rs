@@ -81,7 +81,9 @@ fn is_true(book: &Book, conflict: &Named) -> Result<(), Broken> {
     let Ok(version) = Version::parse(loser) else { return Ok(()) };
     let told =
         book.tells.iter().any(|(to, at, row)| *to == region && *at < events[born].at && tells_of(row, id, &version));
-    if stood && told { wrong("the winner was written where the loser had come in") } else { Ok(()) }
+    // It has a new time where it has moved to, and counts as written then.
+    let moved = events.iter().any(|event| matches!(&event.touch, Touch::Moved(what) if what.starts_with(loser)));
+    if stood && told && !moved { wrong("the winner was written where the loser had come in") } else { Ok(()) }
 }
 
 /// Follows an acknowledged write in its own region until something stands over it.
@@ -103,6 +105,10 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
     }
     let Some(Lost { names, winner, at }) = lost(&here, start, ack, &own) else { return Ok(()) };
     if goes_unseen(world, &here, at, version) {
+        return Ok(());
+    }
+    // What is written by old routes and loses to what was brought to its new place meanwhile is named by nobody.
+    if here[start].account != here[at].account {
         return Ok(());
     }
     let Some((region, born)) = born(book, &ack.id, &winner) else { return Ok(()) };

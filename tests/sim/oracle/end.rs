@@ -18,6 +18,8 @@ struct Last<'a> {
     version: &'a str,
     /// Its place in the row's story.
     at: usize,
+    /// The account where it was left.
+    account: usize,
     /// Nothing where it was deleted.
     content: Option<&'a str>,
 }
@@ -29,6 +31,7 @@ pub fn check(world: &World, told: &Told, flushes: &Flushes) -> Result<(), Broken
         nothing_is_lost(world, &book, id, standing.get(id))?;
     }
     nothing_stands_below_an_older_tombstone(world, &book, &standing)?;
+    rows_lie_where_routes_lead(&book)?;
     acknowledged_is_written(&book, told)?;
     drop(book);
     super::conflicts::check(world, told)?;
@@ -61,8 +64,8 @@ fn all_are_equal(world: &World) -> Result<Standing, Broken> {
 /// Of every region, what its writers left last stands everywhere, or something of a higher version does; and nothing
 /// stands that no region's writers left last, so what was deleted or overwritten does not come back.
 fn nothing_is_lost(world: &World, book: &Book, id: &RowId, end: Option<&Stood>) -> Result<(), Broken> {
-    let lasts: Vec<(usize, Last<'_>)> =
-        (0..world.places.len()).filter_map(|region| Some((region, last(book, region, id)?))).collect();
+    let of = |region: usize| lasts(book, region, id).into_iter().map(move |last| (region, last));
+    let lasts: Vec<(usize, Last<'_>)> = (0..world.places.len()).flat_map(of).collect();
     if lasts.is_empty() {
         return Ok(());
     }
@@ -87,12 +90,27 @@ fn nothing_is_lost(world: &World, book: &Book, id: &RowId, end: Option<&Stood>) 
     let told_too_late = book.queued_deletes.iter().any(|((region, row), deleted)| {
         row == id && deleted.as_str() < version && version.contains(&format!("@{}.", world.places[*region].name))
     });
+    let copied = content.is_some() && overwritten_after_its_copy(book, id, version);
     let left = lasts.iter().any(|(_, last)| last.content == content) || (content.is_none() && somebody_deleted);
-    if !left && !lifted && !told_too_late {
+    if !left && !lifted && !told_too_late && !copied {
         let text = format!("{content:?} stands at {version}, which no region's writers left last");
         return Err(Broken::new("nothing that was overwritten or deleted comes back", Some(id), text));
     }
     Ok(())
+}
+
+/// While rows move, a version may have come to its new account before a clock that is behind put a lower one over it where it was: between
+/// two accounts versions decide, so it may be what stands.
+fn overwritten_after_its_copy(book: &Book, id: &RowId, version: &str) -> bool {
+    let Some(region) = book.whereabouts.as_ref().map(|it| it.region) else { return false };
+    let mut events = book.rows[id].iter().filter(|event| event.region == region);
+    let copied = events.any(|event| matches!(&event.touch, Touch::Moved(what) if what.starts_with(version)));
+    let higher = |event: &Event| match &event.touch {
+        Touch::Put(put) => put.version.as_str() > version,
+        Touch::Deleted(at) | Touch::NothingToDelete(at) => at.as_str() > version,
+        _ => false,
+    };
+    copied && !events.any(|event| event.by_writer() && higher(event))
 }
 
 /// What a region's writers left last gives way to other regions alone: not to a delete that its own store had overruled by
@@ -109,7 +127,8 @@ fn own_order_is_kept(
     // It was put and is deleted: by whom?
     let events = &book.rows[id];
     let carried_out = |version: &str| {
-        let mut before = events.iter().take(last.at).filter(|event| event.region == region && event.by_writer());
+        let here = |event: &&Event| event.region == region && event.account == last.account && event.by_writer();
+        let mut before = events.iter().take(last.at).filter(here);
         before.any(|event| match &event.touch {
             Touch::Deleted(deleted) | Touch::NothingToDelete(deleted) => deleted == version,
             _ => false,
@@ -148,7 +167,7 @@ fn nothing_stands_below_an_older_tombstone(world: &World, book: &Book, standing:
             let brought = here.iter().rposition(|event| matches!(&event.touch, Touch::Put(put) if put == stood));
             // What stands in its own region at a lower version than a delete of it was put over that by its store (R10).
             let own = stood.version.contains(&format!("@{}.", place.name));
-            let by_daemon = !own && brought.is_some_and(|at| !here[at].by_writer());
+            let by_daemon = !own && brought.is_some_and(|at| !here[at].by_writer() && !here[at].moved);
             if by_daemon && raised < brought {
                 let text = format!("{} was brought to {} below its tombstone {tomb}", stood.version, place.name);
                 return Err(Broken::new("a row below a newer tombstone is taken out again", Some(id), text));
@@ -158,15 +177,33 @@ fn nothing_stands_below_an_older_tombstone(world: &World, book: &Book, standing:
     Ok(())
 }
 
-fn last<'a>(book: &'a Book, region: usize, id: &RowId) -> Option<Last<'a>> {
+/// What a region's writers left last; of a row that moved, in each of its accounts: where two of them write at once, versions decide.
+fn lasts<'a>(book: &'a Book, region: usize, id: &RowId) -> Vec<Last<'a>> {
+    let mut lasts: Vec<Last<'_>> = Vec::new();
     let events = book.rows[id].iter().enumerate().rev();
-    let events = events.filter(|(_, event)| event.region == region && event.by_writer());
-    let left = |(at, event): (usize, &'a Event)| match &event.touch {
-        Touch::Put(stood) => Some(Last { version: &stood.version, at, content: Some(&stood.content) }),
-        Touch::Deleted(version) | Touch::NothingToDelete(version) => Some(Last { version, at, content: None }),
-        _ => None,
-    };
-    events.into_iter().find_map(left)
+    for (at, event) in events.filter(|(_, event)| event.region == region && event.by_writer()) {
+        let account = event.account;
+        let (version, content) = match &event.touch {
+            Touch::Put(stood) => (&stood.version, Some(stood.content.as_str())),
+            Touch::Deleted(version) | Touch::NothingToDelete(version) => (version, None),
+            _ => continue,
+        };
+        if !lasts.iter().any(|last| last.account == account) {
+            lasts.push(Last { version, at, account, content });
+        }
+    }
+    lasts
+}
+
+/// Once a rebalance is through, every row and tombstone is where the routes in force lead, and nowhere else.
+fn rows_lie_where_routes_lead(book: &Book) -> Result<(), Broken> {
+    let Some(whereabouts) = &book.whereabouts else { return Ok(()) };
+    let what = "every row lies where the routes lead";
+    if whereabouts.published.as_ref().is_none_or(|published| published.moving.is_some()) {
+        return Err(Broken::new(what, None, format!("rows still move: {:?}", whereabouts.published)));
+    }
+    let astray = whereabouts.astray().into_iter().next();
+    astray.map_or(Ok(()), |(id, text)| Err(Broken::new(what, Some(&id), text)))
 }
 
 /// A writer that was told so did write.
@@ -196,7 +233,9 @@ fn caches_are_equal(world: &World, standing: &Standing, flushes: &Flushes) -> Re
             let Some(cached) = held.remove(&keys.key(id)) else {
                 // A version that was made of its Timestamp is on the row everywhere but where it was written.
                 let own = format!("@{name}.00000000");
-                if flushes.may_lack(region, !stood.version.ends_with(&own)) {
+                // Nobody warms a cache with what is cold.
+                let fills = !stood.version.ends_with(&own) && world.shape.cold_region() != Some(region);
+                if flushes.may_lack(region, fills) {
                     continue;
                 }
                 return Err(Broken::new("every cache is current", Some(id), format!("the cache of {name} lacks it")));

@@ -4,11 +4,19 @@ use tablerelay::model::{Region, RowId};
 use tablerelay::stores::memory::Effect;
 use tablerelay::stores::{Condition, Operation};
 
-use crate::chronicle::{Book, Event, Touch, stood};
+use crate::chronicle::{Book, Event, Stood, Touch};
+use crate::whereabouts::Passing;
 
 impl Book {
     /// A daemon's write to a row of the application.
-    pub fn check_row(&mut self, id: &RowId, region: &Region, effect: &Effect<'_>, event: &Event) {
+    pub fn check_row(
+        &mut self,
+        id: &RowId,
+        region: &Region,
+        (effect, before): (&Effect<'_>, Option<Stood>),
+        event: &Event,
+        passing: &Passing,
+    ) {
         if event.by_writer() {
             return;
         }
@@ -22,13 +30,13 @@ impl Book {
         if !conditional {
             self.violate(id, format!("{} wrote without a condition in {region}", event.line));
         }
-        let before = effect.before.map(|row| stood(row, region));
         match &event.touch {
             Touch::Put(now) => {
                 // A row is stamped with the version that everybody reads out of it anyhow.
                 let stamped = before.as_ref() == Some(now) && matches!(effect.operation, Operation::Merge(..));
                 if let Some(before) = &before
                     && before.version >= now.version
+                    && *passing != Passing::Mirrored
                     && !stamped
                 {
                     self.violate(
@@ -45,12 +53,12 @@ impl Book {
                     );
                 }
                 let limit = event.server + self.skew + std::time::Duration::from_secs(2);
-                if now.version.as_str() > limit.to_string().as_str() && !lifted {
+                if now.version.as_str() > limit.to_string().as_str() && !lifted && !event.moved {
                     self.violate(id, format!("{} brought {} from the future to {region}", event.line, now.version));
                 }
             }
-            Touch::Deleted(_) => {
-                let tomb = self.tombs.get(&(event.region, id.clone()));
+            Touch::Deleted(_) if *passing == Passing::No => {
+                let tomb = self.tombs_at.get(&(event.region, event.account, id.clone()));
                 if let Some(before) = &before
                     && tomb.is_none_or(|tomb| *tomb <= before.version)
                 {
@@ -66,7 +74,7 @@ impl Book {
     /// A tombstone is never lowered, whoever writes it; unless it was collected before.
     pub fn check_tombstone(&mut self, id: &RowId, event: &Event) {
         let Touch::Tombstone(version) = &event.touch else { return };
-        let before = self.tombs.get(&(event.region, id.clone())).cloned();
+        let before = self.tombs_at.get(&(event.region, event.account, id.clone())).cloned();
         let collected = self.collected.remove(&(event.region, id.clone()));
         if !collected && before.as_ref().is_some_and(|before| before > version) {
             self.violate(id, format!("{} lowered the tombstone {before:?} to {version}", event.line));

@@ -292,7 +292,9 @@ async fn forced(roles: &[&str], back_as: &str, serving: &[&str]) {
     world.all_are_equal_by_partition().await;
     no_table_is_read_whole(&lost);
     world.all_are_equal().await;
-    assert!(!lost.reads_of_whole(&orders()).0.is_empty(), "one who does read it whole is told of");
+    // The server's log comes a moment after its answer.
+    eventually("one who does read it whole is told of", || async { !lost.reads_of_whole(&orders()).0.is_empty() })
+        .await;
     let ended = world.command(&["failover", "--planned", "--to", "west"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     eventually("west serves", || async { world.serving().await == serving }).await;

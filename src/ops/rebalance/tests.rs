@@ -209,7 +209,7 @@ impl World {
                 let epoch = store.routes_epoch();
                 self.missed.lock().unwrap().push(format!("row {n} by the routes of epoch {epoch:?}"));
             }
-            tokio::time::sleep(Duration::from_millis(15)).await;
+            tokio::time::sleep(Duration::from_millis(60)).await;
         }
     }
 

@@ -94,13 +94,13 @@ async fn old_orders_go_to_an_archive_and_are_found_changed_and_deleted_there_as_
     verified(&config, "west", "north").await;
     let inspected = config.run(&["inspect", "--table", "orders", "--partition", "customer-1", "--row", "r3"], &[]);
     assert!(inspected.code == Some(0) && !inspected.out.contains("absent"), "{}", inspected.out);
-    let status: Value =
-        reqwest::get(format!("{}/status", daemons[1].url)).await.expect("it is up").json().await.expect("JSON");
-    assert_eq!(
-        (&status["tiers"]["region"], &status["tiers"]["cold"]),
-        (&json!("north"), &json!(ROWS * 3 / 4 - 4)),
-        "{status}"
-    );
+    let cold = json!(ROWS * 3 / 4 - 4);
+    eventually("the last pass has met what is cold", || async {
+        let status = reqwest::get(format!("{}/status", daemons[1].url)).await.expect("it is up");
+        let tiers = status.json::<Value>().await.expect("JSON")["tiers"].take();
+        (&tiers["region"], &tiers["cold"]) == (&json!("north"), &cold)
+    })
+    .await;
     let metrics =
         reqwest::get(format!("{}/metrics", daemons[1].url)).await.expect("it is up").text().await.expect("text");
     assert!(metrics.contains("tablerelay_rows_demoted_total{account=\"n3\"}"), "{metrics}");

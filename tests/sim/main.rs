@@ -1,6 +1,6 @@
 //! The simulator: whole daemons on memory stores in virtual time, under faults, with an oracle. See README.md.
 //!
-//!     cargo test --release --test sim                        the recorded bugs, then 300 seeds
+//!     cargo test --release --test sim                        the recorded bugs, then 200 seeds
 //!     SIM_SEEDS=20000 cargo test --release --test sim        so many seeds
 //!     SIM_SEED=7 cargo test --release --test sim             one, with its story where it fails
 //!     SIM_FOCUS=twins cargo test --release --test sim        seeds of one aim
@@ -37,7 +37,7 @@ use shape::Focus;
 use summary::Summary;
 
 /// Seeds of a run where nobody says how many.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 /// The first seeds are run twice, and must leave the same trace.
 const TWICE: usize = 10;
 /// From so many seeds on, every kind of fault must have fired.

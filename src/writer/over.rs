@@ -7,6 +7,8 @@
 //!
 //! A row that stands below a tombstone of its own account (its delete was refused, or is yet to come) comes over with it, as it is.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::feed::{Shard, decode_tombstone, encode_tombstone, record_prefix, tombstone_key};
@@ -191,7 +193,7 @@ impl Passage {
         if tomb.is_some_and(|tomb| row.timestamp > tomb.raised) {
             return Ok(false);
         }
-        self.check(began)?;
+        check((began, self.fresh))?;
         self.remove(id, row.etag).await?;
         Ok(true)
     }
@@ -202,7 +204,7 @@ impl Passage {
         if self.is_announced(id, &row.version(self.to.region())).await? {
             return Ok(false);
         }
-        self.check(began)?;
+        check((began, self.fresh))?;
         self.remove(id, row.etag).await?;
         Ok(true)
     }
@@ -222,22 +224,32 @@ impl Passage {
         operation: &Operation,
         began: Instant,
     ) -> Result<Option<Etag>, StoreError> {
-        self.check(began)?;
-        match self.to.write(table, operation).await {
-            Err(error) if error.kind == ErrorKind::NoTable => {
-                self.to.create_table(table).await?;
-                self.to.write(table, operation).await
-            }
-            done => done,
-        }
+        write(self.to.as_ref(), (table, operation), (began, self.fresh)).await
     }
+}
 
-    fn check(&self, began: Instant) -> Result<(), StoreError> {
-        if began.elapsed() < self.fresh {
-            return Ok(());
+/// Writes on a look that is fresh, and makes the table where it is missing.
+pub(super) async fn write(
+    tables: &dyn Tables,
+    (table, operation): (&TableName, &Operation),
+    look: (Instant, Duration),
+) -> Result<Option<Etag>, StoreError> {
+    check(look)?;
+    match tables.write(table, operation).await {
+        Err(error) if error.kind == ErrorKind::NoTable => {
+            tables.create_table(table).await?;
+            tables.write(table, operation).await
         }
-        Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window"))
+        done => done,
     }
+}
+
+/// R9, within a region: nothing is written so long after its look began.
+pub(super) fn check((began, fresh): (Instant, Duration)) -> Result<(), StoreError> {
+    if began.elapsed() < fresh {
+        return Ok(());
+    }
+    Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window"))
 }
 
 /// The row first, then its tombstone, as by every look.

@@ -17,8 +17,8 @@
 
 use tokio::time::Instant;
 
-use super::over::{deleted, row, tombstone};
-use crate::model::{Etag, Row, RowId, TableName, Version};
+use super::over::{check, deleted, row, tombstone, write};
+use crate::model::{Etag, Row, RowId, Version};
 use crate::planted::{Bug, planted};
 use crate::stores::{Condition, ErrorKind, Operation, Remedy, StoreError, Tables, Tiering};
 
@@ -77,7 +77,7 @@ impl Tiering {
             return Ok(Promoted::Deleted);
         }
         let insert = Operation::Insert(cold.body.stamped(&version));
-        let etag = self.write(home, &id.table, &insert, began).await?;
+        let etag = write(home, (&id.table, &insert), (began, self.fresh)).await?;
         if let Some(etag) = etag
             && let Some(tomb) = tombstone(home, id).await?
             && tomb.version.is_some_and(|deleted| deleted >= version)
@@ -123,7 +123,7 @@ impl Tiering {
             Some(stale) => Some(Operation::Replace(body, Condition::Matches(stale.etag))),
         };
         if let Some(operation) = operation {
-            self.write(cold, &id.table, &operation, began).await?;
+            write(cold, (&id.table, &operation), (began, self.fresh)).await?;
         }
         self.delete(self.home.as_ref(), id, at_home.etag.clone(), began).await?;
         Ok(Demoted::Demoted)
@@ -172,37 +172,13 @@ impl Tiering {
         }
     }
 
-    async fn write(
-        &self,
-        tables: &dyn Tables,
-        table: &TableName,
-        operation: &Operation,
-        began: Instant,
-    ) -> Result<Option<Etag>, StoreError> {
-        self.check(began)?;
-        match tables.write(table, operation).await {
-            Err(error) if error.kind == ErrorKind::NoTable => {
-                tables.create_table(table).await?;
-                tables.write(table, operation).await
-            }
-            done => done,
-        }
-    }
-
     async fn delete(&self, tables: &dyn Tables, id: &RowId, etag: Etag, began: Instant) -> Result<(), StoreError> {
-        self.check(began)?;
+        check((began, self.fresh))?;
         let (partition, row) = (id.partition.clone(), id.row.clone());
         let condition = match planted(Bug::DemotedBlindly) {
             true => Condition::Present,
             false => Condition::Matches(etag),
         };
         tables.write(&id.table, &Operation::Delete { partition, row, condition }).await.map(drop)
-    }
-
-    fn check(&self, began: Instant) -> Result<(), StoreError> {
-        if began.elapsed() < self.fresh {
-            return Ok(());
-        }
-        Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window"))
     }
 }

@@ -9,10 +9,10 @@ use super::exit::Failure;
 use super::output;
 use super::progress::Progress;
 use super::regions::follow_routes;
-use super::settings::settings;
+use super::settings::{of_region, settings};
 use crate::config::Settings;
 use crate::daemon::Connector;
-use crate::model::{ClosedList, Region};
+use crate::model::ClosedList;
 use crate::ops::{Warmed, Warming};
 use crate::runtime::Runtime;
 use crate::stores::CacheMode;
@@ -35,11 +35,7 @@ pub(super) async fn warm(command: &Warm) -> Result<(), Failure> {
 
 fn warming(command: &Warm, settings: &Settings) -> Result<Warming, Failure> {
     let region = &command.region;
-    let Some(own) = settings.regions.get(region) else {
-        let known: Vec<_> = settings.regions.keys().map(Region::as_str).collect();
-        let known = known.join(", ");
-        return Err(Failure::usage(anyhow::anyhow!("there is no region {region}; the configuration has {known}")));
-    };
+    let own = of_region(settings, region)?;
     let Some(cache) = &own.cache else {
         return Err(Failure::usage(anyhow::anyhow!("region.{region} has no cache that could be warmed")));
     };
@@ -91,7 +87,7 @@ fn render(warmed: &Warmed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TableName;
+    use crate::model::{Region, TableName};
     use crate::ops::WarmedTable;
 
     #[test]

@@ -15,7 +15,7 @@ use super::exit::Failure;
 use super::failover::{PATIENCE, whoever, words};
 use super::output;
 use super::regions::follow_routes;
-use super::settings::settings;
+use super::settings::{of_region, settings};
 use super::signals::until_asked;
 use crate::config::Settings;
 use crate::daemon::Connector;
@@ -51,11 +51,7 @@ fn prepared(command: &DrillCommand, settings: &Settings) -> Result<Drill, Failur
     let connector = Connector::new(&settings.http, runtime.clone()).map_err(Failure::usage)?.within(PATIENCE);
     let regions = settings.regions.iter().map(|(name, settings)| connector.region(name, settings, false));
     let regions: Vec<_> = regions.collect::<Result<_, _>>().map_err(Failure::usage)?;
-    if !settings.regions.contains_key(&command.region) {
-        let known: Vec<&str> = settings.regions.keys().map(crate::model::Region::as_str).collect();
-        let (region, known) = (&command.region, known.join(", "));
-        return Err(Failure::usage(anyhow::anyhow!("there is no region {region}; the configuration has {known}")));
-    }
+    of_region(settings, &command.region)?;
     if command.hold >= command.deadline {
         return Err(Failure::usage(anyhow::anyhow!(
             "--hold should be shorter than --deadline, when the cut ends by itself"

@@ -8,7 +8,7 @@ use super::arguments::{ConfigFile, Output};
 use super::exit::Failure;
 use super::output;
 use super::progress::Progress;
-use super::settings::settings;
+use super::settings::{of_region, settings};
 use super::signals::until_asked;
 use crate::daemon::Connector;
 use crate::model::{ClosedList, Region};
@@ -57,11 +57,7 @@ pub(super) async fn rebalance(command: &RebalanceCommand) -> Result<(), Failure>
 
 fn prepared(command: &RebalanceCommand) -> Result<Rebalance, Failure> {
     let (settings, region, runtime) = (settings(&command.config.file)?, &command.region, Runtime::system());
-    let Some(own) = settings.regions.get(region) else {
-        let known: Vec<_> = settings.regions.keys().map(Region::as_str).collect();
-        let known = known.join(", ");
-        return Err(Failure::usage(anyhow::anyhow!("there is no region {region}; the configuration has {known}")));
-    };
+    let own = of_region(&settings, region)?;
     let connector = Connector::new(&settings.http, runtime.clone()).map_err(Failure::usage)?;
     let connector = connector.for_window(settings.replication.settle_window);
     Ok(Rebalance {

@@ -80,11 +80,7 @@ pub(super) struct RouteCommand {
 pub(super) async fn route(command: &RouteCommand) -> Result<(), Failure> {
     let settings = settings::settings(&command.config.file)?;
     let (region, table) = (&command.region, &command.table);
-    let Some(own) = settings.regions.get(region) else {
-        let known: Vec<_> = settings.regions.keys().map(Region::as_str).collect();
-        let known = known.join(", ");
-        return Err(Failure::usage(anyhow::anyhow!("there is no region {region}; the configuration has {known}")));
-    };
+    let own = settings::of_region(&settings, region)?;
     settings.tables.check(table).map_err(Failure::usage)?;
     let partition = PartitionKey::new(&*command.partition);
     partition.check().map_err(Failure::usage)?;

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::arguments::ConfigFile;
 use super::exit::Failure;
 use super::output;
-use crate::config::{Environment, Settings, load};
+use crate::config::{Environment, RegionSettings, Settings, load};
+use crate::model::Region;
 
 /// The checked settings.
 ///
@@ -16,6 +17,17 @@ pub(super) fn settings(file: &Path) -> Result<Settings, Failure> {
         let count = problems.iter().count();
         let things = if count == 1 { "one thing".to_owned() } else { format!("{count} things") };
         Failure::usage(anyhow::anyhow!("the configuration has {things} wrong\n{problems}"))
+    })
+}
+
+/// The settings of a region that was typed.
+///
+/// # Errors
+/// Where there is none of that name, those that there are; exit code 2.
+pub(super) fn of_region<'a>(settings: &'a Settings, region: &Region) -> Result<&'a RegionSettings, Failure> {
+    settings.regions.get(region).ok_or_else(|| {
+        let known: Vec<_> = settings.regions.keys().map(Region::as_str).collect();
+        Failure::usage(anyhow::anyhow!("there is no region {region}; the configuration has {}", known.join(", ")))
     })
 }
 

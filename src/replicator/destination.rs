@@ -88,8 +88,8 @@ impl Destination {
     /// Whether a row that we know nothing of is likely to be absent there, as the last ones of its table were, and may be inserted without a
     /// look. One that may be in another account than at home would be inserted over what stands there.
     pub fn expects_absent(&self, id: &RowId) -> bool {
-        let elsewhere = self.store.may_be_elsewhere(&id.table, &id.partition) && !planted(Bug::InsertedUnlooked);
-        !elsewhere && lock(&self.absent).get(&id.table).copied().unwrap_or(true)
+        let elsewhere = || self.store.may_be_elsewhere(&id.table, &id.partition) && !planted(Bug::InsertedUnlooked);
+        lock(&self.absent).get(&id.table).copied().unwrap_or(true) && !elsewhere()
     }
 
     pub fn learned_absent(&self, table: &TableName, absent: bool) {

@@ -9,14 +9,27 @@
 //     const client = (await west.connection("orders", "customer-17"))("orders");
 //     const writer = await west.writer("orders", "customer-17");
 //     const row = await west.read("orders", "customer-17", "1"); // undefined where there is none; finds it wherever it is
+//     await west.insert("orders", entity); // fails where the row is, wherever that is
+//     await west.upsertMerge("orders", entity); // merges into the row, wherever it is
 //
-// Where routes go by the age of rows, what was read may stand in its cold place and not at home: change it by an upsert of the whole row.
+// While rows move, and where routes go by their age, a row may stand elsewhere than where it is written. An upsert of the whole row and a
+// delete are right everywhere. What depends on what stands there, an insert or a merge, is so by these two methods alone.
 
 import { createHash } from "node:crypto";
 
-import { Writer } from "./tablerelay-writer.mjs";
+import { Contended, Writer } from "./tablerelay-writer.mjs";
 
 const SCHEMA = 1;
+const ATTEMPTS = 8;
+const RETRY_AFTER_MS = 5_000;
+
+/** The region's routes could not be read for so long that rows may have moved since: a row that is not found may be elsewhere. */
+export class RoutesAreOld extends Error {}
+
+/** The row exists already, at home or elsewhere. */
+export class RowExists extends Error {
+  statusCode = 409;
+}
 
 /** Reads the property Routes of the row ("routes", "current") of RelayControl, which stands in every account of a region. */
 export function parseRoutes(text) {
@@ -79,13 +92,18 @@ async function get(client, partition, row) {
   }
 }
 
+async function readRoutes(connect) {
+  return parseRoutes((await connect("RelayControl").getEntity("routes", "current")).Routes);
+}
+
 /**
  * The accounts of a region. `first` makes clients of any of them, as Writer takes it; `connect` makes such a function for another
  * account, by its name and its published endpoint. `options` are those of every Writer.
  */
 export class RoutedRegion {
   #known;
-  #read;
+  #heard = 0;
+  #next = 0;
   #connections = new Map();
   #writers = new Map();
 
@@ -93,19 +111,35 @@ export class RoutedRegion {
     Object.assign(this, { first, connect, options });
   }
 
-  /** The routes in force, read again when they may be gone by no longer. Where they cannot be read, the last ones do. */
+  /**
+   * The routes in force, read again when they may soon be gone by no longer. Where they cannot be read, the last ones do for who writes:
+   * what is written by old routes is found and brought to its place. Nothing at all is written by none.
+   */
   async routes() {
-    const now = performance.now();
-    if (this.#known === undefined || now - this.#read > this.#known.hold_seconds * 500) {
-      try {
-        const row = await this.first("RelayControl").getEntity("routes", "current");
-        [this.#known, this.#read] = [parseRoutes(row.Routes), now];
-      } catch (err) {
-        // What is written by old routes is found and brought to its place; nothing at all is written by none.
-        if (this.#known === undefined) throw err;
+    const [now, known] = [performance.now(), this.#known];
+    if (known !== undefined && now < this.#next) return known;
+    this.#next = now + RETRY_AFTER_MS; // one call reads them, and not again at once where that fails
+    try {
+      // What stands in the region's first account counts, which the others name.
+      const copy = known ?? (await readRoutes(this.first));
+      const read = await readRoutes(this.#connection(copy, copy.home));
+      if (this.#known === undefined || this.#known.epoch <= read.epoch) {
+        [this.#known, this.#heard, this.#next] = [read, now, now + read.hold_seconds * 500];
       }
+      return this.#known;
+    } catch (err) {
+      if (known === undefined) throw err;
+      return known;
     }
-    return this.#known;
+  }
+
+  /** The same for who reads: by routes that are older than they may be, a row that has moved would be missed. */
+  async freshRoutes() {
+    const routes = await this.routes();
+    if (performance.now() - this.#heard > routes.hold_seconds * 1_000) {
+      throw new RoutesAreOld(`the routes of ${routes.region} could not be read of late`);
+    }
+    return routes;
   }
 
   /** What makes clients of the account that holds a partition. */
@@ -116,7 +150,10 @@ export class RoutedRegion {
 
   /** The Writer to the account that holds a partition. All of a process share one clock. */
   async writer(table, partition) {
-    const routes = await this.routes();
+    return this.#writer(await this.routes(), table, partition);
+  }
+
+  #writer(routes, table, partition) {
     const { account } = place(routes, table, partition);
     if (!this.#writers.has(account)) {
       const writer = new Writer(this.#connection(routes, account), routes.region, this.options);
@@ -131,18 +168,47 @@ export class RoutedRegion {
    * was deleted at home, which has the last word, since the row may have moved between the reads.
    */
   async read(table, partition, row) {
-    const routes = await this.routes();
-    const home = await this.writer(table, partition);
+    return (await this.#find(table, partition, row)).found;
+  }
+
+  /** Creates a row; fails with status 409 where it is there already. */
+  async insert(table, entity) {
+    const { found, home } = await this.#find(table, entity.partitionKey, entity.rowKey);
+    if (found !== undefined) throw new RowExists("the row exists already");
+    return home.insert(table, entity);
+  }
+
+  /** Merges properties into a row, or creates it. */
+  async upsertMerge(table, entity) {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const { found, atHome, home } = await this.#find(table, entity.partitionKey, entity.rowKey);
+      try {
+        // On its ETag: it may be on its way to its cold place.
+        if (found !== undefined && atHome) {
+          return await home.merge(table, entity, { etag: found.etag, over: found.RelayVersion });
+        }
+        return await home.insert(table, { ...found, ...entity });
+      } catch (err) {
+        if (![404, 409, 412].includes(err.statusCode)) throw err; // else somebody was faster: look again
+      }
+    }
+    throw new Contended(`gave up after ${ATTEMPTS} attempts`);
+  }
+
+  /** A row, whether it stands at home, and the Writer there. */
+  async #find(table, partition, row) {
+    const routes = await this.freshRoutes();
+    const home = this.#writer(routes, table, partition);
     const others = otherPlaces(routes, table, partition);
     const here = await get(home.connect(table), partition, row);
-    if (here !== undefined || others.length === 0) return here;
+    if (here !== undefined || others.length === 0) return { found: here, atHome: true, home };
     for (const other of others) {
       const there = await get(this.#connection(routes, other)(table), partition, row);
       if (there === undefined) continue;
       const stone = (await home.tombstones(table, partition, [row])).get(row);
-      if (stone === undefined || stone.Version < (there.RelayVersion ?? "")) return there;
+      if (stone === undefined || stone.Version < (there.RelayVersion ?? "")) return { found: there, atHome: false, home };
     }
-    return get(home.connect(table), partition, row);
+    return { found: await get(home.connect(table), partition, row), atHome: true, home };
   }
 
   #connection(routes, account) {

@@ -9,8 +9,11 @@ Copy this file into the application, beside tablerelay_writer.py. A region with 
     service = west.service("orders", "customer-17")        # whose tables hold the row
     west.writer("orders", "customer-17").upsert("orders", {"PartitionKey": "customer-17", "RowKey": "1"})
     row = west.read("orders", "customer-17", "1")          # None where there is none; finds it while rows move and where it is cold
+    west.insert("orders", entity)                          # fails where the row is, wherever that is
+    west.upsert_merge("orders", entity)                    # merges into the row, wherever it is
 
-Where routes go by the age of rows, what was read may stand in its cold place and not at home: change it by an upsert of the whole row.
+While rows move, and where routes go by their age, a row may stand elsewhere than where it is written. An upsert of the whole row and a
+delete are right everywhere. What depends on what stands there, an insert or a merge, is so by these two methods alone.
 """
 
 import hashlib
@@ -19,11 +22,17 @@ import re
 import threading
 import time
 
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 
-from tablerelay_writer import PROPERTY, Writer
+from tablerelay_writer import PROPERTY, Contended, Writer
 
 SCHEMA = 1
+ATTEMPTS = 8
+RETRY_AFTER = 5.0
+
+
+class RoutesAreOld(Exception):
+    """The region's routes could not be read for so long that rows may have moved since: a row that is not found may be elsewhere."""
 
 
 class Routes:
@@ -90,6 +99,10 @@ def _get(service, table, partition, row):
         return None
 
 
+def _routes(service):
+    return Routes(service.get_table_client("RelayControl").get_entity("routes", "current")["Routes"])
+
+
 class RoutedRegion:
     """The accounts of a region. Threads may share it.
 
@@ -99,22 +112,37 @@ class RoutedRegion:
 
     def __init__(self, first, connect, **options):
         self.first, self.connect, self.options = first, connect, options
-        self.services, self.writers, self.clock, self.lock = {}, {}, None, threading.Lock()
-        self.known, self.read = None, 0.0
+        self.services, self.writers, self.clock, self.lock = {}, {}, None, threading.RLock()
+        self.known, self.heard, self.next = None, 0.0, 0.0
 
     def routes(self):
-        """The routes in force, read again when they may be gone by no longer. Where they cannot be read, the last ones do."""
+        """The routes in force, read again when they may soon be gone by no longer. Where they cannot be read, the last ones do for who
+        writes: what is written by old routes is found and brought to its place. Nothing at all is written by none."""
+        now = time.monotonic()
         with self.lock:
-            now = time.monotonic()
-            if self.known is None or now - self.read > self.known.document["hold_seconds"] / 2:
-                try:
-                    row = self.first.get_table_client("RelayControl").get_entity("routes", "current")
-                    self.known, self.read = Routes(row["Routes"]), now
-                except Exception:
-                    # What is written by old routes is found and brought to its place; nothing at all is written by none.
-                    if self.known is None:
-                        raise
+            known = self.known
+            if known is not None and now < self.next:
+                return known
+            self.next = now + RETRY_AFTER  # one thread reads them, and not again at once where that fails
+        try:
+            # What stands in the region's first account counts, which the others name.
+            copy = known or _routes(self.first)
+            read = _routes(self._service(copy, copy.document["home"]))
+        except Exception:
+            if known is None:
+                raise
+            return known
+        with self.lock:
+            if self.known is None or self.known.document["epoch"] <= read.document["epoch"]:
+                self.known, self.heard, self.next = read, now, now + read.document["hold_seconds"] / 2
             return self.known
+
+    def fresh_routes(self):
+        """The same for who reads: by routes that are older than they may be, a row that has moved would be missed."""
+        routes = self.routes()
+        if time.monotonic() - self.heard > routes.document["hold_seconds"]:
+            raise RoutesAreOld(f"the routes of {routes.document['region']} could not be read of late")
+        return routes
 
     def service(self, table, partition):
         """The TableServiceClient of the account that holds a partition."""
@@ -123,7 +151,9 @@ class RoutedRegion:
 
     def writer(self, table, partition):
         """The Writer to the account that holds a partition. All of a process share one clock."""
-        routes = self.routes()
+        return self._writer(self.routes(), table, partition)
+
+    def _writer(self, routes, table, partition):
         account = routes.account(table, partition)
         service = self._service(routes, account)
         with self.lock:
@@ -137,19 +167,43 @@ class RoutedRegion:
     def read(self, table, partition, row):
         """A row, or None. It may be where other routes lead, while rows move, or in its cold place: what stands there counts unless it
         was deleted at home, which has the last word, since the row may have moved between the reads."""
-        routes = self.routes()
-        home = self.writer(table, partition)
+        return self._find(table, partition, row)[0]
+
+    def insert(self, table, entity):
+        """Creates a row; ResourceExistsError where it is there already."""
+        found, _, home = self._find(table, entity["PartitionKey"], entity["RowKey"])
+        if found is not None:
+            raise ResourceExistsError("the row exists already")
+        return home.insert(table, entity)
+
+    def upsert_merge(self, table, entity):
+        """Merges properties into a row, or creates it."""
+        for _ in range(ATTEMPTS):
+            found, at_home, home = self._find(table, entity["PartitionKey"], entity["RowKey"])
+            try:
+                if found is not None and at_home:
+                    # On its ETag: it may be on its way to its cold place.
+                    return home.merge(table, entity, etag=found.metadata["etag"], over=found.get(PROPERTY))
+                return home.insert(table, {**(found or {}), **entity})
+            except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
+                pass  # somebody was faster: look again
+        raise Contended(f"gave up after {ATTEMPTS} attempts")
+
+    def _find(self, table, partition, row):
+        """A row, whether it stands at home, and the Writer there."""
+        routes = self.fresh_routes()
+        home = self._writer(routes, table, partition)
         found = _get(home.service, table, partition, row)
         others = routes.others(table, partition)
         if found is not None or not others:
-            return found
+            return found, True, home
         for other in others:
             found = _get(self._service(routes, other), table, partition, row)
             if found is not None:
                 stone = home.tombstones(table, partition, [row]).get(row)
                 if stone is None or stone["Version"] < found.get(PROPERTY, ""):
-                    return found
-        return _get(home.service, table, partition, row)
+                    return found, False, home
+        return _get(home.service, table, partition, row), True, home
 
     def _service(self, routes, account):
         with self.lock:

@@ -104,7 +104,7 @@ struct Client {
 fn clients() -> [Client; 2] {
     let tests = &["-m", "unittest", "--verbose"];
     let python = Client { folder: "python", program: python(), script: "roundtrip.py", tests };
-    let tests = &["--test", "vectors.test.mjs", "writer.test.mjs", "../functions/order.test.mjs"];
+    let tests = &["--test", "vectors.test.mjs", "writer.test.mjs", "routes.test.mjs", "../functions/order.test.mjs"];
     [python, Client { folder: "javascript", program: node(), script: "roundtrip.mjs", tests }]
 }
 

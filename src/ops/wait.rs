@@ -119,6 +119,7 @@ impl Wait {
 
     async fn look(&self, last_sync: &mut Option<Time>) -> Result<Option<Reached>, LookError> {
         if let Some(RowId { table, partition, row }) = &self.row {
+            self.region.keep_up(PATIENCE).await?;
             let rows = [row.clone()].into();
             let there = reached(&self.region, table, partition, &rows, &self.version).await?;
             return Ok(there.into_iter().next().map(|(_, stands)| match stands {

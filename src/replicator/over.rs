@@ -24,6 +24,15 @@ pub(super) async fn bring_over(store: &RegionStore, ids: &[&RowId]) -> Result<()
     pass(ids.iter().filter_map(|id| Some((*id, passage(id)?))).collect()).await
 }
 
+/// Carries rows each along its passage, and leaves none of them behind.
+pub(super) async fn carry(rows: Vec<(&RowId, Passage)>) -> Result<(), StoreError> {
+    let mut carried: Vec<BoxFuture<'_, _>> = Vec::new();
+    for (id, passage) in rows {
+        carried.push(Box::pin(async move { passage.carry(id).await }));
+    }
+    gather_all(carried).await.map(drop)
+}
+
 /// Brings rows each along its passage.
 pub(super) async fn pass(rows: Vec<(&RowId, Passage)>) -> Result<(), StoreError> {
     let mut brought: Vec<BoxFuture<'_, _>> = Vec::new();

@@ -25,8 +25,26 @@ pub(super) struct RoutesTold {
     unusable: bool,
     unknown: Vec<AccountName>,
     pending: bool,
+    /// The epoch that is published, and since when that is known.
+    stands: Option<(u64, Instant)>,
     /// What every account has, and when it was seen to.
     copied: Option<(u64, Instant)>,
+}
+
+impl RoutesTold {
+    /// How long routes may be gone by, where the file says `wanted`. Whoever has read a longer time goes by what he has read for half of
+    /// it, and `rebalance` waits for the time that it reads. So it is halved at the most, and not again before the longer one is over.
+    fn hold(&mut self, published: &PublishedRoutes, wanted: Duration) -> Duration {
+        let since = match self.stands {
+            Some((epoch, since)) if epoch == published.epoch => since,
+            _ => Instant::now(),
+        };
+        self.stands = Some((published.epoch, since));
+        match since.elapsed() < published.hold {
+            true => wanted.max(published.hold),
+            false => wanted.max(published.hold / 2),
+        }
+    }
 }
 
 /// Publishes the routes of the own region where none are, and brings what is published up to date: names and addresses, and the
@@ -49,7 +67,7 @@ pub(super) async fn keep_routes(
     if !first {
         return Ok(());
     }
-    let wanted = up_to_date(local, &published, hold);
+    let wanted = up_to_date(local, &published, told.hold(&published, hold));
     if wanted != *published {
         let copy = local.read_routes().await?;
         if copy.published.as_ref() == Some(&*published) {
@@ -126,5 +144,39 @@ pub(super) fn tell_unusable(region: &Region, error: &StoreError, told: &mut Rout
     if error.is_unusable() && !told.unusable {
         told.unusable = true;
         error!(event = Event::RoutesUnusable.as_str(), %region, %error, "a region's routes cannot be gone by: nothing is brought there");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Region;
+    use crate::topology::Routes;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_longer_time_gives_way_to_a_shorter_one_by_halves_each_once_the_longer_is_over() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let account = AccountName::new("west1").unwrap();
+        let mut published = PublishedRoutes {
+            region: Region::new("west").unwrap(),
+            epoch: 1,
+            home: account.clone(),
+            hold: minutes(10),
+            endpoints: BTreeMap::new(),
+            rules: Routes::new(vec![], [account]).unwrap(),
+            moving: None,
+        };
+        let mut told = RoutesTold::default();
+        assert_eq!(told.hold(&published, minutes(20)), minutes(20), "a longer one counts at once");
+        let (began, mut steps) = (Instant::now(), Vec::new());
+        while published.hold > minutes(1) {
+            let next = told.hold(&published, minutes(1));
+            if next != published.hold {
+                steps.push((next.as_secs(), began.elapsed().as_secs() / 60));
+                (published.hold, published.epoch) = (next, published.epoch + 1);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(steps, [(300, 10), (150, 15), (75, 17), (60, 18)]);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::look::look;
-use super::over::pass;
+use super::over::{carry, pass};
 use super::quarantine::{Quarantine, admissible};
 use super::removal::{removal, remove};
 use super::single::Single;
@@ -163,10 +163,15 @@ impl Source {
                 from: self.tables.clone(),
                 to,
                 fresh: self.routes_stale,
-                mirrors: false,
+                mirrors: None,
             })
         };
-        pass(ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect()).await
+        let rows = ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect();
+        // While rows move, `rebalance` sees to what stays behind; afterwards nobody else does.
+        match self.region.published().is_some_and(|published| published.moving.is_some()) {
+            true => pass(rows).await,
+            false => carry(rows).await,
+        }
     }
 
     /// A row under an announced delete may be there only because a write of another region took effect late.

@@ -46,7 +46,7 @@ pub use error::{ErrorKind, Remedy, StoreError, TransactionError};
 pub use metered::{Metered, MeteredQueue};
 pub use operation::{Condition, Operation};
 pub use paced::{Paced, Pacer};
-pub use places::{Passage, Tiering};
+pub use places::{Mirrors, Passage, Tiering};
 pub use query::{Continuation, Page, Query, Scope};
 pub use queue::{CHANGES_QUEUE, Message, Queue};
 pub use region::{Account, RegionStore};

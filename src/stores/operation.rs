@@ -73,6 +73,15 @@ impl Operation {
         }
     }
 
+    /// Where its condition is that the row still has the ETag `was`, it is from now on that it has `is`.
+    pub fn follow(&mut self, was: &Etag, is: &Etag) {
+        if let Self::Replace(_, condition) | Self::Merge(_, condition) | Self::Delete { condition, .. } = self
+            && *condition == Condition::Matches(was.clone())
+        {
+            *condition = Condition::Matches(is.clone());
+        }
+    }
+
     fn body_unchecked(&self) -> &RowBody {
         match self.body() {
             Some(body) => body,

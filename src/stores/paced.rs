@@ -6,13 +6,18 @@
 //! rate but for the portions that are under way. Where the account asks for less, the share is halved: see [`Share`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::limits::MAX_PAGE;
 use super::{ErrorKind, Gate, Operation, Page, Query, StorageClock, StoreError, Tables, TransactionError};
 use crate::model::{AccountName, Etag, PartitionKey, Region, Row, RowKey, TableName};
 use crate::runtime::Runtime;
 use crate::throttle::Share;
+
+/// How long it takes at most until a page is paid for.
+const PAID_WITHIN: Duration = Duration::from_secs(5);
 
 /// How much is asked of one account; whoever shares it, shares the rate.
 #[derive(Debug)]
@@ -39,6 +44,11 @@ impl Pacer {
     /// Rows a second at most, now.
     pub fn rows_per_second(&self) -> f64 {
         self.share().limit_at(self.runtime.instant())
+    }
+
+    /// How many rows a page may have at most, so that it is soon paid for: whoever asks next gives up otherwise.
+    fn page(&self) -> u16 {
+        (self.rows_per_second() * PAID_WITHIN.as_secs_f64()).clamp(1.0, f64::from(MAX_PAGE)) as u16
     }
 
     async fn read<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -114,7 +124,10 @@ impl Tables for Paced {
     }
 
     async fn query(&self, table: &TableName, query: &Query) -> Result<Page, StoreError> {
-        let page = self.pacer.read(self.inner.query(table, query)).await?;
+        let most = self.pacer.page();
+        let top = if most < MAX_PAGE { Some(query.top.map_or(most, |top| top.min(most))) } else { query.top };
+        let query = Query { top, ..query.clone() };
+        let page = self.pacer.read(self.inner.query(table, &query)).await?;
         self.pacer.charge(page.rows.len().saturating_sub(1));
         Ok(page)
     }

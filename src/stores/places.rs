@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{RegionStore, Tables};
+use super::{RegionStore, StoreError, Tables};
 use crate::model::{PartitionKey, TableName};
-use crate::topology::{MoveState, PublishedRoutes};
+use crate::topology::{Ageing, MoveState, PublishedRoutes};
 
 /// The account where a row was, and the one where it is, while rows move.
 #[derive(Debug, Clone)]
@@ -18,7 +18,27 @@ pub struct Passage {
     /// How long after its look began something may be written: half a settle window.
     pub fresh: Duration,
     /// Where it was is where it is written still: what is there counts, whatever a copy of it says.
-    pub mirrors: bool,
+    pub mirrors: Option<Mirrors>,
+}
+
+/// Routes by which rows are copied to where they are not written yet: those of this epoch, in this region.
+#[derive(Debug, Clone)]
+pub struct Mirrors {
+    /// The region, where they are published.
+    pub region: RegionStore,
+    /// Their epoch.
+    pub epoch: u64,
+}
+
+impl Mirrors {
+    /// Whether they are in force. What was read before that at the new place of a row, if it is no copy, was written by nobody
+    /// who follows the routes.
+    ///
+    /// # Errors
+    /// Whatever the store answers.
+    pub async fn are_in_force(&self) -> Result<bool, StoreError> {
+        Ok(self.region.read_routes().await?.published.is_some_and(|published| published.epoch == self.epoch))
+    }
 }
 
 /// The home of a row, and its cold place. Whatever stands at home counts.
@@ -61,7 +81,7 @@ impl RegionStore {
         let moving = published.moving.as_ref().filter(|moving| moving.state == MoveState::Reading)?;
         let from = published.rules.left_home(&moving.rules, table, partition)?;
         let (from, to) = (self.tables_named(from), self.tables_named(published.rules.place(table, partition).account));
-        Some(Passage { from, to, fresh: published.hold / 2, mirrors: false })
+        Some(Passage { from, to, fresh: published.hold / 2, mirrors: None })
     }
 
     /// Where else a row of this partition may be: where other routes have it, and where it is cold.
@@ -89,6 +109,11 @@ impl RegionStore {
         let (home, cold) = published.rules.places(table, partition);
         let (home, cold) = (self.tables_named(home), self.tables_named(cold?));
         Some(Tiering { home, cold, fresh: published.hold / 2 })
+    }
+
+    /// What says when a row of this partition is old; `None` where it has no cold place.
+    pub fn ageing(&self, table: &TableName, partition: &PartitionKey) -> Option<Ageing> {
+        self.published()?.rules.cold_place(table, partition)?.route?.ageing.clone()
     }
 
     /// The home of rows of this partition with each of their cold places: that by the routes in force, and while rows move, the one that

@@ -4,6 +4,7 @@
 //! What stands in the first account counts. The others have copies of it, for whoever knows but one account of the region.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -27,6 +28,22 @@ impl RegionStore {
     pub async fn follow_routes(&self) -> Result<bool, StoreError> {
         let began = Instant::now();
         Ok(self.go_by(self.read_routes().await?.published, began))
+    }
+
+    /// Reads the routes again where those that are known may soon be gone by no longer: after half of the time that they say, or of
+    /// `otherwise` where none are published. A region with one account has none to read.
+    ///
+    /// # Errors
+    /// As [`follow_routes`](Self::follow_routes).
+    pub async fn keep_up(&self, otherwise: Duration) -> Result<(), StoreError> {
+        if self.accounts().len() == 1 {
+            return Ok(());
+        }
+        let hold = self.published().map_or(otherwise, |published| published.hold);
+        match self.routes_heard() {
+            Some(heard) if Instant::now() < heard + hold / 2 => Ok(()),
+            _ => self.follow_routes().await.map(drop),
+        }
     }
 
     /// Reads what is published in the region's first account. Nobody goes by what cannot be read: who went by older routes would look

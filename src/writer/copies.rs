@@ -22,6 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(40);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// After so many looks at as many destinations as are wanted, the others are asked too.
 const WIDEN_AFTER: u32 = 3;
+/// How long routes may be gone by where none say so.
+const HOLD: Duration = Duration::from_secs(60);
 /// Up to so many rows are read one by one; more by one bounded range of their partition.
 const POINT_READS: usize = 3;
 /// The property that a look reads, beside the keys.
@@ -37,7 +39,8 @@ pub enum Stands {
 }
 
 /// Those of some rows of one partition that a region has at `version` or above: present with such a version, or absent with such a
-/// tombstone. A row that is still there below its tombstone is about to go, and is not counted yet.
+/// tombstone. A row that is still there below its tombstone is about to go, and is not counted yet. What its home does not have is looked
+/// for in the other places where a row may be, as by [`read_routed`](super::read_routed).
 ///
 /// # Errors
 /// [`LookError`]; a table that is missing holds no rows, and is no failure.
@@ -49,26 +52,40 @@ pub async fn reached(
     version: &Version,
 ) -> Result<Vec<(RowKey, Stands)>, LookError> {
     let tables = store.holding(table, partition);
-    let found = match read(tables.as_ref(), table, partition, rows).await {
-        Err(error) if error.kind == ErrorKind::NoTable => Vec::new(),
-        found => found?,
-    };
-    let mut absent: BTreeSet<&RowKey> = rows.iter().collect();
-    let mut there = Vec::new();
+    let found = none_where_no_table(read(tables.as_ref(), table, partition, rows).await)?;
+    let (mut there, mut absent) = (Vec::new(), rows.clone());
+    let high_enough = |row: &Row| Some(row.version(store.region())).filter(|stands| stands >= version);
     for row in found {
         absent.remove(row.body.row());
-        let stands = row.version(store.region());
-        if stands >= *version {
-            there.push((row.body.row().clone(), Stands::Row(stands)));
+        there.extend(high_enough(&row).map(|stands| (row.body.row().clone(), Stands::Row(stands))));
+    }
+    for other in store.other_places(table, partition) {
+        if absent.is_empty() {
+            break;
+        }
+        // One that is older there may have been deleted at home.
+        for row in none_where_no_table(read(other.as_ref(), table, partition, &absent).await)? {
+            if let Some(stands) = high_enough(&row) {
+                absent.remove(row.body.row());
+                there.push((row.body.row().clone(), Stands::Row(stands)));
+            }
         }
     }
     if !absent.is_empty() {
-        let absent: Vec<RowKey> = absent.into_iter().cloned().collect();
+        let absent: Vec<RowKey> = absent.into_iter().collect();
         let standing = look_at_tombstones(tables.as_ref(), table, partition, &absent).await?;
         let high = standing.into_iter().filter(|(_, standing)| standing.tombstone.version >= *version);
         there.extend(high.map(|(row, standing)| (row, Stands::Deleted(standing.tombstone.version))));
     }
     Ok(there)
+}
+
+/// A table that is missing holds no rows.
+fn none_where_no_table(found: Result<Vec<Row>, StoreError>) -> Result<Vec<Row>, StoreError> {
+    match found {
+        Err(error) if error.kind == ErrorKind::NoTable => Ok(Vec::new()),
+        found => found,
+    }
 }
 
 async fn read(
@@ -235,7 +252,11 @@ impl Writer {
 impl Asked<'_> {
     async fn look(&mut self, table: &TableName, partition: &PartitionKey, version: &Version, deadline: Instant) {
         self.asked = true;
-        let looked = timeout_at(deadline, reached(self.store, table, partition, &self.lacking, version)).await;
+        let look = async {
+            self.store.keep_up(HOLD).await?;
+            reached(self.store, table, partition, &self.lacking, version).await
+        };
+        let looked = timeout_at(deadline, look).await;
         match looked.unwrap_or_else(|_| Err(no_reply().into())) {
             Ok(there) => {
                 self.lacking.retain(|row| there.iter().all(|(has, _)| has != row));

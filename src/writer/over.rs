@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::feed::{Shard, decode_tombstone, encode_tombstone, record_prefix, tombstone_key};
 use crate::model::{Etag, Row, RowBody, RowId, RowKey, SystemTable, TableName, Time, Tombstone, Version};
 use crate::planted::{Bug, planted};
-use crate::stores::{Condition, ErrorKind, Operation, Passage, Query, Remedy, StoreError, Tables};
+use crate::stores::{Condition, ErrorKind, Mirrors, Operation, Passage, Query, Remedy, StoreError, Tables};
 
 /// How often a row that others keep writing is tried.
 const ATTEMPTS: usize = 8;
@@ -47,7 +47,7 @@ pub(super) struct Tomb {
     pub version: Option<Version>,
     etag: Etag,
     /// When it was raised, by the clock of its account.
-    raised: Time,
+    pub raised: Time,
 }
 
 impl Stand {
@@ -81,6 +81,27 @@ impl Passage {
         Err(StoreError::new(ErrorKind::Precondition, format!("{id} is written over and over while it is brought over")))
     }
 
+    /// As [`bring`](Self::bring); and what stays behind where it was is deleted there, once its place has it.
+    ///
+    /// # Errors
+    /// As [`bring`](Self::bring).
+    pub async fn carry(&self, id: &RowId) -> Result<Over, StoreError> {
+        let over = self.bring(id).await?;
+        let began = Instant::now();
+        let Some(behind) = row(self.from.as_ref(), id).await? else { return Ok(over) };
+        let Stand { row, tomb } = stand(self.to.as_ref(), id).await?;
+        let there = row.map(|row| row.version(self.to.region())).max(tomb.and_then(|tomb| tomb.version));
+        if there.is_none_or(|there| there < behind.version(self.from.region())) {
+            return Ok(over);
+        }
+        check((began, self.fresh))?;
+        match remove(self.from.as_ref(), id, behind.etag).await {
+            // Written there once more: whoever did so has announced it there.
+            Err(error) if error.remedy() == Remedy::StartOver => Ok(over),
+            removed => removed.map(|()| over),
+        }
+    }
+
     async fn bring_stand(&self, id: &RowId, was: &Stand, began: Instant) -> Result<Over, StoreError> {
         let is = stand(self.to.as_ref(), id).await?;
         // In the order in which they came there, which tells a put over a tombstone from a delete that is not through.
@@ -111,9 +132,9 @@ impl Passage {
             over = Over::Brought;
         }
         if was.row.is_none() {
-            let removed = match self.mirrors {
-                true => self.remove_copy(id, began).await?,
-                false => self.remove_older(id, deleted, began).await?,
+            let removed = match &self.mirrors {
+                Some(mirrors) => self.remove_copy(id, mirrors, began).await?,
+                None => self.remove_older(id, deleted, began).await?,
             };
             over = if removed { Over::Brought } else { over };
         }
@@ -144,12 +165,26 @@ impl Passage {
                     std::cmp::Ordering::Equal => return Ok((Some(there.etag.clone()), false)),
                     // A copy of what was overwritten since, by a clock that is behind: the region's store decides. What a writer has put there
                     // by other routes is announced there, until it was brought to where it belongs.
-                    std::cmp::Ordering::Greater if self.mirrors && !self.is_announced(id, &stands).await? => replace(),
-                    std::cmp::Ordering::Greater => return Ok((None, false)),
+                    std::cmp::Ordering::Greater => match &self.mirrors {
+                        Some(mirrors) if self.is_copy(id, &stands, mirrors).await? => replace(),
+                        _ => return Ok((None, false)),
+                    },
                 }
             }
         };
         Ok((self.write(&id.table, &operation, began).await?, true))
+    }
+
+    /// Whether what was read of a row where it is to be can but be a copy of what was where it is written. Asked after that was read:
+    /// routes that are in force by then had nobody write it there.
+    async fn is_copy(&self, id: &RowId, version: &Version, mirrors: &Mirrors) -> Result<bool, StoreError> {
+        if self.is_announced(id, version).await? {
+            return Ok(false);
+        }
+        if mirrors.are_in_force().await? || planted(Bug::CopiedByOldRoutes) {
+            return Ok(true);
+        }
+        Err(StoreError::new(ErrorKind::Precondition, "the routes have changed meanwhile"))
     }
 
     /// Whether a record of this version of the row is open where it is to be.
@@ -172,7 +207,7 @@ impl Passage {
         if row.is_none_or(|row| row.etag != etag || row.timestamp <= tomb.raised) {
             return Ok(());
         }
-        self.remove(id, etag).await?;
+        remove(self.to.as_ref(), id, etag).await?;
         Err(StoreError::new(ErrorKind::Precondition, "it was deleted meanwhile"))
     }
 
@@ -194,28 +229,19 @@ impl Passage {
             return Ok(false);
         }
         check((began, self.fresh))?;
-        self.remove(id, row.etag).await?;
+        remove(self.to.as_ref(), id, row.etag).await?;
         Ok(true)
     }
 
     /// A copy of what was deleted since, maybe by a clock that is behind; says whether there was one.
-    async fn remove_copy(&self, id: &RowId, began: Instant) -> Result<bool, StoreError> {
+    async fn remove_copy(&self, id: &RowId, mirrors: &Mirrors, began: Instant) -> Result<bool, StoreError> {
         let Some(row) = row(self.to.as_ref(), id).await? else { return Ok(false) };
-        if self.is_announced(id, &row.version(self.to.region())).await? {
+        if !self.is_copy(id, &row.version(self.to.region()), mirrors).await? {
             return Ok(false);
         }
         check((began, self.fresh))?;
-        self.remove(id, row.etag).await?;
+        remove(self.to.as_ref(), id, row.etag).await?;
         Ok(true)
-    }
-
-    async fn remove(&self, id: &RowId, etag: Etag) -> Result<(), StoreError> {
-        let (partition, row) = (id.partition.clone(), id.row.clone());
-        let operation = Operation::Delete { partition, row, condition: Condition::Matches(etag) };
-        match self.to.write(&id.table, &operation).await {
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-            done => done.map(drop),
-        }
     }
 
     async fn write(
@@ -225,6 +251,15 @@ impl Passage {
         began: Instant,
     ) -> Result<Option<Etag>, StoreError> {
         write(self.to.as_ref(), (table, operation), (began, self.fresh)).await
+    }
+}
+
+async fn remove(tables: &dyn Tables, id: &RowId, etag: Etag) -> Result<(), StoreError> {
+    let (partition, row) = (id.partition.clone(), id.row.clone());
+    let operation = Operation::Delete { partition, row, condition: Condition::Matches(etag) };
+    match tables.write(&id.table, &operation).await {
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+        done => done.map(drop),
     }
 }
 

@@ -11,7 +11,7 @@ use super::outcome::{is_refusal, read_back};
 use super::patience::{Patience, no_reply};
 use super::plan::Plan;
 use super::{Copies, Standing, WriteError, Writer, Written, look_at_tombstones};
-use crate::model::{Change, Etag, RowId, RowKey, Version};
+use crate::model::{Change, Etag, Row, RowId, RowKey, Version};
 use crate::stores::{ErrorKind, Operation, StoreError, Tables, TransactionError};
 
 /// How often a write begins again before it gives up.
@@ -39,14 +39,15 @@ enum First {
 impl Writer {
     /// Both steps, begun again for as long as that may help.
     pub(super) async fn carry_out(&self, mut plan: Plan) -> Result<Written, WriteError> {
-        self.follow_routes().await?;
-        self.bring_over(&plan).await?;
-        let tables = self.store.holding(&plan.table, &plan.partition);
-        let tables = tables.as_ref();
         let mut standing = BTreeMap::new();
         let mut late = 0;
         for _ in 0..ATTEMPTS {
-            match self.first_step(tables, &mut plan, &mut standing).await? {
+            self.follow_routes().await?;
+            let tables = self.store.holding(&plan.table, &plan.partition);
+            let tables = tables.as_ref();
+            let at = self.runtime.instant();
+            self.bring_over(&mut plan, tables).await?;
+            match self.first_step(tables, &mut plan, &mut standing, at).await? {
                 First::Begun(begun) => return self.second_step(tables, &plan, begun).await,
                 First::Outrun => {}
                 First::Late(err) => {
@@ -63,49 +64,50 @@ impl Writer {
     /// Reads the region's routes when those that are known may be gone by no longer. Where they cannot be read, the last ones do: what is
     /// written by them is found where it is. Without any, nothing is written.
     async fn follow_routes(&self) -> Result<(), WriteError> {
-        if self.store.accounts().len() == 1 {
-            return Ok(());
-        }
-        let hold = self.store.published().map_or(self.options.settle_window, |published| published.hold);
-        let heard = self.store.routes_heard();
-        if heard.is_some_and(|heard| self.runtime.instant() < heard + hold / 2) {
-            return Ok(());
-        }
         let patience = Patience::until(&self.runtime, self.runtime.instant() + self.half_window() / 4);
-        match patience.request(self.store.follow_routes()).await {
-            Err(error) if heard.is_none() => Err(WriteError::Routes(error)),
+        match patience.request(self.store.keep_up(self.options.settle_window)).await {
+            Err(error) if self.store.routes_heard().is_none() => Err(WriteError::Routes(error)),
             _ => Ok(()),
         }
     }
 
-    /// While rows move, and where they are cold, what is written over comes first: so that a condition is met by what stands there, and the
-    /// version is above it.
-    async fn bring_over(&self, plan: &Plan) -> Result<(), WriteError> {
+    /// While rows move, and where they are cold, what is written over comes first, and stays until both steps are done: so that a condition
+    /// is met by what stands there, and the version is above it.
+    async fn bring_over(&self, plan: &mut Plan, tables: &dyn Tables) -> Result<(), WriteError> {
         let passage = self.store.passage(&plan.table, &plan.partition);
         let tierings = self.store.tierings(&plan.table, &plan.partition);
-        let patience = Patience::until(&self.runtime, self.runtime.instant() + self.half_window());
-        for operation in &plan.operations {
-            let id = RowId::new(plan.table.clone(), plan.partition.clone(), operation.row().clone());
+        if passage.is_none() && tierings.is_empty() {
+            return Ok(());
+        }
+        let ageing = self.store.ageing(&plan.table, &plan.partition);
+        let now = tables.clock().at(self.runtime.instant()).unwrap_or_else(|| self.runtime.now());
+        let may_go = |row: &Row| ageing.as_ref().is_some_and(|it| it.is_old(row, now + self.options.settle_window));
+        let patience = Patience::until(&self.runtime, self.soon());
+        for n in 0..plan.operations.len() {
+            let id = RowId::new(plan.table.clone(), plan.partition.clone(), plan.operations[n].row().clone());
             if let Some(passage) = &passage {
                 patience.request(passage.bring(&id)).await.map_err(WriteError::Announce)?;
             }
             for tiering in &tierings {
-                patience.request(tiering.promote(&id)).await.map_err(WriteError::Announce)?;
+                let kept = patience.request(tiering.keep(&id, may_go)).await.map_err(WriteError::Announce)?;
+                if let Some((was, is)) = kept {
+                    plan.operations[n].follow(&was, &is);
+                }
             }
         }
         Ok(())
     }
 
-    /// The first step, with a new version each time.
+    /// The first step, with a new version each time. It began at `at`, when what is written over was looked for.
     async fn first_step(
         &self,
         tables: &dyn Tables,
         plan: &mut Plan,
         standing: &mut BTreeMap<RowKey, Standing>,
+        at: Instant,
     ) -> Result<First, WriteError> {
         let version = self.issue(plan)?;
         plan.check(&version)?;
-        let at = self.runtime.instant();
         let deadline = at + self.half_window();
         let change = plan.change(&version);
         let (result, seen) = futures::join!(

@@ -12,13 +12,19 @@
 //!   on the ETag of what it has copied.
 //! - A copy that a writer has written over at home is *stale*: it goes on its ETag, after it was read before its home was. Where it is the
 //!   same as the row at home it stays, since that may be just about to be demoted.
-//! - Who dies between an insert at home and the look at the tombstone leaves a row in both places. Where a tombstone stands above it, it was
-//!   deleted in between, and goes.
+//! - Who dies between an insert at home and the look at the tombstone leaves a row in both places. Where it came there after a tombstone
+//!   above it had been raised, it was deleted in between, and goes. Where it stood there before, the delete was refused or is yet to come, and
+//!   it stays.
+//! - *Writing* is done at home, to a row that is kept there meanwhile: one that is old and stands there is *touched* first, so that
+//!   whoever has just copied it cannot delete it, and nobody copies it for a settle window.
+//! - A delete may raise its tombstone while the row is on its way, and be refused or find nothing. Nobody can tell which from what is left: a
+//!   row that lies in its cold place below a tombstone, which is deleted. So it is announced, and is deleted everywhere.
 
 use tokio::time::Instant;
 
-use super::over::{check, deleted, row, tombstone, write};
-use crate::model::{Etag, Row, RowId, Version};
+use super::over::{Tomb, check, deleted, row, tombstone, write};
+use super::relay::relay;
+use crate::model::{Change, Etag, Row, RowBody, RowId, Version};
 use crate::planted::{Bug, planted};
 use crate::stores::{Condition, ErrorKind, Operation, Remedy, StoreError, Tables, Tiering};
 
@@ -80,10 +86,11 @@ impl Tiering {
         let etag = write(home, (&id.table, &insert), (began, self.fresh)).await?;
         if let Some(etag) = etag
             && let Some(tomb) = tombstone(home, id).await?
-            && tomb.version.is_some_and(|deleted| deleted >= version)
+            && tomb.version.as_ref().is_some_and(|deleted| *deleted >= version)
+            && let Some(came) = row(home, id).await?.filter(|came| came.etag == etag && came.timestamp > tomb.raised)
         {
             // Deleted since it was looked for: it goes again, and the next look finds it deleted.
-            self.delete(home, id, etag, Instant::now()).await?;
+            self.delete(home, id, came.etag, Instant::now()).await?;
             return Err(StoreError::new(ErrorKind::Precondition, "it was deleted meanwhile"));
         }
         match self.delete(self.cold.as_ref(), id, cold.etag.clone(), began).await {
@@ -126,10 +133,60 @@ impl Tiering {
             write(cold, (&id.table, &operation), (began, self.fresh)).await?;
         }
         self.delete(self.home.as_ref(), id, at_home.etag.clone(), began).await?;
+        if let Some(deleted) = deleted(self.home.as_ref(), id).await?.filter(|deleted| *deleted >= version) {
+            self.announce(id, deleted).await?;
+        }
         Ok(Demoted::Demoted)
     }
 
-    /// Deletes at home what was promoted from this version and stands below a tombstone; says whether it was so.
+    /// Has the daemon look at what became of a row whose delete met it on its way, and tell everybody.
+    async fn announce(&self, id: &RowId, version: Version) -> Result<(), StoreError> {
+        let (table, partition) = (id.table.clone(), id.partition.clone());
+        let change = Change { table, partition, puts: vec![id.row.clone()], deletes: Vec::new(), version, base: None };
+        relay(self.home.as_ref(), &change, None).await.map(drop)
+    }
+
+    /// Has a row stay at home for as long as a write may take that begins now: it is promoted where it is cold, and touched where it stands
+    /// at home and may be demoted meanwhile, as `may_go` has to see to. Returns the ETags of a row that was touched, before and after.
+    ///
+    /// # Errors
+    /// As [`promote`](Self::promote).
+    pub async fn keep(&self, id: &RowId, may_go: impl Fn(&Row) -> bool) -> Result<Option<(Etag, Etag)>, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let began = Instant::now();
+            let Some(at_home) = row(self.home.as_ref(), id).await? else {
+                match self.promote(id).await? {
+                    Promoted::AtHome => continue,
+                    _ => return Ok(None),
+                }
+            };
+            if !may_go(&at_home) || planted(Bug::OldRowNotTouched) {
+                return Ok(None);
+            }
+            match self.touch(id, &at_home, began).await {
+                Ok(touched) => return Ok(touched.map(|etag| (at_home.etag, etag))),
+                // What cannot be stamped cannot be demoted either.
+                Err(error) if error.remedy() == Remedy::GiveUp => return Ok(None),
+                Err(error) if error.remedy() == Remedy::StartOver => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::new(ErrorKind::Precondition, format!("{id} is written over and over while it is touched")))
+    }
+
+    /// Gives a row another ETag and leaves it as it is. `None` for one below a tombstone, which is not demoted: touched, it would
+    /// look as if it had been put over the tombstone.
+    async fn touch(&self, id: &RowId, at_home: &Row, began: Instant) -> Result<Option<Etag>, StoreError> {
+        let (version, home) = (at_home.version(self.home.region()), self.home.as_ref());
+        if deleted(home, id).await?.is_some_and(|deleted| deleted >= version) {
+            return Ok(None);
+        }
+        let keys = RowBody::builder(&id.partition, &id.row).finish();
+        let touch = Operation::Merge(keys.stamped(&version), Condition::Matches(at_home.etag.clone()));
+        write(home, (&id.table, &touch), (began, self.fresh)).await
+    }
+
+    /// Deletes at home what was promoted from this version after a tombstone above it had been raised; says whether it was so.
     async fn take_out_buried(
         &self,
         id: &RowId,
@@ -138,7 +195,12 @@ impl Tiering {
         began: Instant,
     ) -> Result<bool, StoreError> {
         let home = self.home.as_ref();
-        if at_home.version(home.region()) != *version || deleted(home, id).await?.is_none_or(|at| at <= *version) {
+        if at_home.version(home.region()) != *version {
+            return Ok(false);
+        }
+        let tomb = tombstone(home, id).await?;
+        let is_below = |tomb: Tomb| tomb.version.is_some_and(|at| at > *version) && at_home.timestamp > tomb.raised;
+        if !tomb.is_some_and(is_below) {
             return Ok(false);
         }
         self.delete(home, id, at_home.etag.clone(), began).await?;

@@ -118,6 +118,9 @@ const SURVIVING: &[Bug] = &[
     // Home and cold place have the same for the milliseconds of a promotion, or where its program died in them, and then somebody would have to demote
     // it just when another pass takes the copy out. The test of `ops/tier` does that.
     Bug::StaleCopyTakenBlindly,
+    Bug::OldRowNotTouched,
+    // There is one command at a time. The test of `ops/rebalance` has two.
+    Bug::CopiedByOldRoutes,
 ];
 
 /// The bug of this name; ends the program where there is none.

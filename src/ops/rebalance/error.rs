@@ -1,7 +1,7 @@
 //! Why rows are not where they are wanted yet.
 
 use crate::feed::Shard;
-use crate::model::{AccountName, Region};
+use crate::model::{AccountName, Region, RowId};
 use crate::stores::StoreError;
 
 /// Why a rebalance did not come to its end. What it has done stays, and the next one goes on from there.
@@ -35,6 +35,26 @@ pub enum RebalanceError {
     /// Another command goes on with it.
     #[error("the region's routes were changed meanwhile; run it again, and one at a time")]
     Overtaken,
+    /// Rows are there already that the region knows nothing of.
+    #[error(
+        "account {account} holds {rows} rows where the new routes would have them, and the region has none of these, {first} for one:          they are left from before, or somebody else's, and would come to life. Delete them there, or write those that are wanted          to the region; then run this again"
+    )]
+    Strays {
+        /// The account.
+        account: AccountName,
+        /// How many rows.
+        rows: u64,
+        /// One of them.
+        first: RowId,
+    },
+    /// A row is refused where it is to be.
+    #[error("row {row} cannot be moved: {error}; see to it that it has room for a RelayVersion, then run this again")]
+    Row {
+        /// The row.
+        row: Box<RowId>,
+        /// What is wrong with it.
+        error: StoreError,
+    },
     /// It was asked to stop.
     #[error("stopped; `tablerelay rebalance` goes on from here")]
     Stopped,

@@ -15,6 +15,7 @@
 mod clean;
 mod error;
 mod pass;
+mod strays;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +35,7 @@ use crate::feed::{AccountShard, Shard};
 use crate::model::{PartitionKey, Region, SystemTable, TableName};
 use crate::replicator::{create_missing, endpoints};
 use crate::runtime::Runtime;
-use crate::stores::{Query, RegionStore, RoutesCopy, Scope, StoreError};
+use crate::stores::{Mirrors, Query, RegionStore, RoutesCopy, Scope, StoreError};
 use crate::topology::{Member, MoveState, MovingRows, PublishedRoutes, Routes, TableFilter};
 
 /// Passes of which the last may find more than a few rows: writers are faster than it is, and the next step brings the rest.
@@ -119,13 +120,13 @@ impl Rebalance {
                     done.seconds = began.elapsed().as_secs_f64();
                     return Ok(done);
                 }
-                None => self.begin(&copy, &published).await?,
+                None => self.begin(&copy, &published, stop).await?,
                 // The configuration was put back, or is another one by now: what was copied for nothing is deleted in the end.
                 Some(MovingRows { state: MoveState::Filling, rules }) if !rules.lead_as(wanted) => {
                     if published.rules.lead_as(wanted) {
                         self.end(&copy, &published, &mut done, (stop, tell)).await?;
                     } else {
-                        self.begin(&copy, &published).await?;
+                        self.begin(&copy, &published, stop).await?;
                     }
                 }
                 Some(MovingRows { state: MoveState::Filling, rules }) => {
@@ -156,8 +157,13 @@ impl Rebalance {
         RebalanceError::Store { region: self.region(), error }
     }
 
-    /// Publishes that rows are going to move, once every daemon of the region knows all accounts.
-    async fn begin(&self, copy: &RoutesCopy, published: &PublishedRoutes) -> Result<(), RebalanceError> {
+    /// Publishes that rows are going to move, once every daemon of the region knows all accounts, and nothing lies where they are going to be.
+    async fn begin(
+        &self,
+        copy: &RoutesCopy,
+        published: &PublishedRoutes,
+        stop: &CancellationToken,
+    ) -> Result<(), RebalanceError> {
         let wanted = self.store.configured();
         for account in published.rules.accounts() {
             if self.store.account(account).is_none() {
@@ -166,6 +172,9 @@ impl Rebalance {
         }
         self.are_carried(wanted).await?;
         patiently(|| create_missing(&self.store)).await.map_err(|error| self.failed(error))?;
+        if published.moving.is_none() {
+            self.bringing(published, (&published.rules, wanted))?.no_strays(stop).await?;
+        }
         let mut next = PublishedRoutes { epoch: published.epoch + 1, ..published.clone() };
         next.endpoints.extend(endpoints(&self.store));
         next.moving = Some(MovingRows { state: MoveState::Filling, rules: wanted.clone() });
@@ -180,10 +189,11 @@ impl Rebalance {
         done: &mut Rebalanced,
         (stop, tell): (&CancellationToken, &mut TellRebalance<'_>),
     ) -> Result<(), RebalanceError> {
-        let (known_from, bringing) = (Instant::now(), self.bringing(published, (&published.rules, next))?);
+        let bringing = self.bringing(published, (&published.rules, next))?;
+        self.spread(published).await?;
+        let known_from = Instant::now();
         let mut told = |rows| tell(RebalanceStep::Copying, rows);
         for _ in 0..MOST_PASSES {
-            self.spread(published).await?;
             let counted = self.pass(&bringing, done, (stop, &mut told)).await?;
             if counted.brought <= FEW {
                 break;
@@ -215,8 +225,8 @@ impl Rebalance {
         done: &mut Rebalanced,
         (stop, tell): (&CancellationToken, &mut TellRebalance<'_>),
     ) -> Result<(), RebalanceError> {
-        let known_from = Instant::now();
         self.spread(published).await?;
+        let known_from = Instant::now();
         let before = match &published.moving {
             Some(MovingRows { state: MoveState::Reading, rules }) => rules,
             // Given up while it filled: nothing was ever written by the others.
@@ -237,7 +247,10 @@ impl Rebalance {
             if round == ROUNDS {
                 return Err(RebalanceError::StillWritten);
             }
-            if brought == 0 {
+            if brought > 0 {
+                // What it was brought from lies there still.
+                open = 1;
+            } else {
                 let mut told = |rows| tell(RebalanceStep::Deleting, rows);
                 let cleaned = bringing.clean(stop, &mut told).await?;
                 (done.deleted, done.left, open) = (done.deleted + cleaned.deleted, cleaned.left, cleaned.open);
@@ -270,13 +283,14 @@ impl Rebalance {
         }
         let (paced, _) = self.store.paced((self.share_percent, self.account_rows), &self.runtime);
         let fresh = published.hold.min(self.settle_window) / 2;
+        let fills = published.moving.as_ref().is_some_and(|moving| moving.state == MoveState::Filling);
         Ok(Bringing {
             store: self.store.clone(),
             places: paced.by(is),
             was,
             tables: &self.tables,
             fresh,
-            mirrors: published.moving.as_ref().is_some_and(|moving| moving.state == MoveState::Filling),
+            mirrors: fills.then(|| Mirrors { region: self.store.clone(), epoch: published.epoch }),
             epoch: published.epoch,
         })
     }

@@ -16,9 +16,9 @@ use super::error::RebalanceError;
 use super::tables_of;
 use crate::feed::{Shard, decode_tombstone, tombstone_key, tombstones_prefix};
 use crate::model::{AccountName, Row, RowId, RowKey, SystemTable, TableName, Version};
-use crate::ops::patient::{or_nothing, patiently};
+use crate::ops::patient::{in_turn, or_nothing, patiently};
 use crate::replicator::{Sights, VERSION_ALONE, read_selected};
-use crate::stores::{Passage, Query, RegionStore, Remedy, Scope, StoreError, Tables, Tiering};
+use crate::stores::{Mirrors, Passage, Query, RegionStore, Remedy, Scope, StoreError, Tables, Tiering};
 use crate::topology::{Routes, TableFilter};
 use crate::writer::{Over, Promoted};
 
@@ -38,7 +38,7 @@ pub(super) struct Bringing<'a> {
     /// How old a look may be that something is written or deleted by.
     pub fresh: Duration,
     /// Where rows were is where they are written still.
-    pub mirrors: bool,
+    pub mirrors: Option<Mirrors>,
     /// The epoch that this is done under.
     pub epoch: u64,
 }
@@ -125,8 +125,8 @@ impl Bringing<'_> {
                     ids.extend(buried.map_err(|error| self.failed(error))?);
                 }
                 counted.moved += (moved.len() + cold.len()) as u64;
-                counted.brought += self.bring(ids).await.map_err(|error| self.failed(error))?;
-                counted.brought += self.promote(account, &cold).await.map_err(|error| self.failed(error))?;
+                counted.brought += self.bring(ids).await?;
+                counted.brought += self.promote(account, &cold).await?;
                 tell((moved.len() + cold.len()) as u64);
             }
         }
@@ -135,6 +135,14 @@ impl Bringing<'_> {
 
     pub(super) fn failed(&self, error: StoreError) -> RebalanceError {
         RebalanceError::Store { region: self.store.region().clone(), error }
+    }
+
+    /// One row that its place will never take is named: it is what a person has to see to.
+    fn failed_at(&self, row: &RowId, error: StoreError) -> RebalanceError {
+        match error.remedy() {
+            Remedy::GiveUp => RebalanceError::Row { row: Box::new(row.clone()), error },
+            _ => self.failed(error),
+        }
     }
 
     /// Asked before each page: whether to stop, and whether this is still what is under way, as was seen of late.
@@ -168,7 +176,7 @@ impl Bringing<'_> {
     }
 
     /// Whether the account is where the routes have it, and did not have it before.
-    fn came_to(&self, id: &RowId, account: &AccountName) -> bool {
+    pub(super) fn came_to(&self, id: &RowId, account: &AccountName) -> bool {
         let is = self.places.configured().place(&id.table, &id.partition).account;
         is == account && self.was.place(&id.table, &id.partition).account != account
     }
@@ -185,7 +193,7 @@ impl Bringing<'_> {
         tables: &Arc<dyn Tables>,
         (table, query, kind): (&TableName, Query, Kind),
     ) -> Result<(Vec<Found>, Option<Query>), StoreError> {
-        let page = patiently(|| async { or_nothing(tables.query(table, &query).await) }).await?;
+        let page = in_turn(|| async { or_nothing(tables.query(table, &query).await) }).await?;
         let region = self.store.region();
         let found = |row: Row| match kind {
             Kind::Rows => {
@@ -211,7 +219,7 @@ impl Bringing<'_> {
             Kind::Rows => {
                 let ids: Vec<&RowId> = found.iter().map(|found| &found.id).collect();
                 let sights = Sights::new(self.places.clone(), SCAN, false);
-                let seen = patiently(|| sights.of(&ids)).await?;
+                let seen = in_turn(|| sights.of(&ids)).await?;
                 let lacks = |(found, (sight, _)): (&'f Found, &(crate::resolve::Sight, _))| {
                     let standing = &sight.standing;
                     let highest = standing.row.as_ref().max(standing.tombstone.as_ref());
@@ -234,11 +242,11 @@ impl Bringing<'_> {
             return Ok(Vec::new());
         }
         let ids: Vec<&RowId> = found.iter().map(|found| &found.id).collect();
-        let there = patiently(|| read_selected(&self.places, &ids, Some(&VERSION_ALONE))).await?;
+        let there = in_turn(|| read_selected(&self.places, &ids, Some(&VERSION_ALONE))).await?;
         let region = self.store.region();
         let other = |found: &&Found| match there.get(&found.id).map(|row| row.version(region)) {
             None => true,
-            Some(version) if self.mirrors => version != found.version,
+            Some(version) if self.mirrors.is_some() => version != found.version,
             Some(version) => version < found.version,
         };
         Ok(found.iter().filter(other).collect())
@@ -252,7 +260,7 @@ impl Bringing<'_> {
         }
         let ids: Vec<&RowId> = tombs.iter().map(|tomb| &tomb.id).collect();
         let sights = Sights::new(self.places.clone(), SCAN, false);
-        let seen = patiently(|| sights.of(&ids)).await?;
+        let seen = in_turn(|| sights.of(&ids)).await?;
         let standing =
             tombs.iter().zip(&seen).filter_map(|(tomb, (sight, _))| Some((*tomb, sight.standing.row.as_ref()?)));
         let (mut buried, mut above) = (Vec::new(), Vec::new());
@@ -260,9 +268,9 @@ impl Bringing<'_> {
             if *row < tomb.version { &mut buried } else { &mut above }.push(&tomb.id);
         }
         // A copy of what is deleted where it is written, by a clock that is behind.
-        if self.mirrors && !above.is_empty() {
+        if self.mirrors.is_some() && !above.is_empty() {
             let was = self.places.by(self.was);
-            let there = patiently(|| read_selected(&was, &above, Some(&VERSION_ALONE))).await?;
+            let there = in_turn(|| read_selected(&was, &above, Some(&VERSION_ALONE))).await?;
             buried.extend(above.into_iter().filter(|id| !there.contains_key(id)));
         }
         Ok(buried)
@@ -281,7 +289,7 @@ impl Bringing<'_> {
             let shard = Shard::of(&found[0].id.table, &found[0].id.partition).partition();
             let mut query = Some(Query::rows(shard, least.clone(), most.clone()));
             while let Some(asked) = query.take() {
-                let page = patiently(|| async { or_nothing(tables.query(&SystemTable::Feed.name(), &asked).await) });
+                let page = in_turn(|| async { or_nothing(tables.query(&SystemTable::Feed.name(), &asked).await) });
                 let page = page.await?;
                 let tombs = page.rows.iter().filter_map(|row| decode_tombstone(row).ok());
                 there.extend(tombs.map(|tomb| (tomb.id, tomb.version)));
@@ -293,17 +301,20 @@ impl Bringing<'_> {
 
     /// Has rows stand at home that were cold in an account which is no cold place any more: where they are written at the time, from where
     /// they are brought like all others.
-    async fn promote(&self, cold: &Arc<dyn Tables>, ids: &[&RowId]) -> Result<u64, StoreError> {
-        let rules = if self.mirrors { self.was } else { self.places.configured() };
-        let mut promoted: Vec<BoxFuture<'_, Result<Promoted, StoreError>>> = Vec::with_capacity(ids.len());
+    async fn promote(&self, cold: &Arc<dyn Tables>, ids: &[&RowId]) -> Result<u64, RebalanceError> {
+        let rules = if self.mirrors.is_some() { self.was } else { self.places.configured() };
+        let mut promoted: Vec<BoxFuture<'_, Result<Promoted, RebalanceError>>> = Vec::with_capacity(ids.len());
         for id in ids.iter().copied() {
             let Some(home) = self.places.account(rules.place(&id.table, &id.partition).account) else { continue };
             let tiering = Tiering { home: home.clone(), cold: cold.clone(), fresh: self.fresh };
             promoted.push(Box::pin(async move {
-                match patiently(|| tiering.promote(id)).await {
+                let promoted = match in_turn(|| tiering.promote(id)).await {
+                    // Whatever stands at home counts, and the mover, who takes out what is stale, is not at work while rows move.
+                    Ok(Promoted::AtHome) => in_turn(|| tiering.drop_stale(id)).await.map(|_| Promoted::AtHome),
                     Err(error) if error.remedy() == Remedy::StartOver => Ok(Promoted::Promoted),
                     promoted => promoted,
-                }
+                };
+                promoted.map_err(|error| self.failed_at(id, error))
             }));
         }
         let promoted = stream::iter(promoted).buffer_unordered(IN_FLIGHT).try_collect::<Vec<Promoted>>().await?;
@@ -311,19 +322,19 @@ impl Bringing<'_> {
     }
 
     /// Brings these from where they were; says how many there was something of to bring.
-    async fn bring(&self, ids: BTreeSet<&RowId>) -> Result<u64, StoreError> {
-        let mut brought: Vec<BoxFuture<'_, Result<Over, StoreError>>> = Vec::with_capacity(ids.len());
+    async fn bring(&self, ids: BTreeSet<&RowId>) -> Result<u64, RebalanceError> {
+        let mut brought: Vec<BoxFuture<'_, Result<Over, RebalanceError>>> = Vec::with_capacity(ids.len());
         for id in ids {
             let was = self.was.place(&id.table, &id.partition).account;
             // Every account that the rules name is there: nothing begins otherwise.
             let Some(from) = self.places.account(was).cloned() else { continue };
             let to = self.places.holding(&id.table, &id.partition);
-            let passage = Passage { from, to, fresh: self.fresh, mirrors: self.mirrors };
+            let passage = Passage { from, to, fresh: self.fresh, mirrors: self.mirrors.clone() };
             brought.push(Box::pin(async move {
-                match patiently(|| passage.bring(id)).await {
+                match in_turn(|| passage.bring(id)).await {
                     // Others go on writing it: the next pass meets it.
                     Err(error) if error.remedy() == Remedy::StartOver => Ok(Over::Brought),
-                    brought => brought,
+                    brought => brought.map_err(|error| self.failed_at(id, error)),
                 }
             }));
         }

@@ -28,11 +28,11 @@ use super::patient::patiently;
 use super::rebalance::tables_of;
 use super::scrub::until_anothers;
 use super::verify::{Met, Read, RegionRows, Span};
-use crate::model::{ClosedList, Row, RowId, TableName, Time};
+use crate::model::{AccountName, ClosedList, Row, RowId, TableName, Time};
 use crate::planted::{Bug, planted};
 use crate::replicator::StatusBoard;
 use crate::runtime::Runtime;
-use crate::stores::{DATE_RESOLUTION, RegionStore, StoreError};
+use crate::stores::{DATE_RESOLUTION, RegionStore, Remedy, StoreError};
 use crate::telemetry::{Event, metrics};
 use crate::topology::{Ageing, PublishedRoutes, TableFilter};
 use crate::writer::Demoted;
@@ -64,6 +64,9 @@ pub struct Mover {
     /// Clock and chance.
     pub runtime: Runtime,
 }
+
+/// What became of a row that was to be demoted, and its cold place.
+type Went = (RowId, AccountName, Result<Demoted, StoreError>);
 
 /// What is to be done of what a pass has met.
 #[derive(Debug, Default)]
@@ -205,19 +208,32 @@ impl Mover {
         if self.steady(Some(routes.epoch)).is_none() {
             return Ok(false);
         }
-        let mut demotions: Vec<BoxFuture<'_, Result<_, StoreError>>> = Vec::new();
+        let mut demotions: Vec<BoxFuture<'_, Went>> = Vec::new();
         for id in due {
             let Some(tiering) = self.store.tiering(&id.table, &id.partition) else { continue };
             demotions.push(Box::pin(async move {
                 let due = |row: &Row| self.is_due(routes, &id.table, row);
-                Ok((tiering.cold.account().clone(), patiently(|| tiering.demote(&id, due)).await?))
+                let demoted = patiently(|| tiering.demote(&id, due)).await;
+                (id, tiering.cold.account().clone(), demoted)
             }));
         }
         let mut demoted = stream::iter(demotions).buffer_unordered(IN_FLIGHT);
-        while let Some((account, demoted)) = demoted.try_next().await? {
-            if demoted == Demoted::Demoted {
-                done.demoted += 1;
-                metrics::rows_demoted(&account, 1);
+        while let Some((id, account, demoted)) = demoted.next().await {
+            match demoted {
+                Ok(Demoted::Demoted) => {
+                    done.demoted += 1;
+                    metrics::rows_demoted(&account, 1);
+                }
+                Ok(Demoted::Stays) => {}
+                // It stays at home, which does no harm, and keeps no other from going.
+                Err(error) if error.remedy() == Remedy::GiveUp => {
+                    if done.refused == 0 {
+                        warn!(event = Event::RowsNotDemoted.as_str(), region = %self.store.region(), row = %id, %error,
+                            "a row is refused by its cold place, and stays at home; this is the first of this pass");
+                    }
+                    done.refused += 1;
+                }
+                Err(error) => return Err(error),
             }
         }
         let mut drops: Vec<BoxFuture<'_, Result<bool, StoreError>>> = Vec::new();

@@ -26,6 +26,8 @@ pub struct Demotion {
     pub demoted: u64,
     /// Cold copies that were stale, and deleted.
     pub stale: u64,
+    /// Old rows that their cold places refuse, and that stay at home.
+    pub refused: u64,
 }
 
 const PARTITION: &str = "tiers";
@@ -34,7 +36,7 @@ const ROW: &str = "last";
 impl Demotion {
     /// One that begins.
     pub(super) fn new(region: &Region, began: Time) -> Self {
-        Self { region: region.clone(), began, ended: began, rows: 0, cold: 0, demoted: 0, stale: 0 }
+        Self { region: region.clone(), began, ended: began, rows: 0, cold: 0, demoted: 0, stale: 0, refused: 0 }
     }
 
     fn encode(&self) -> RowBody {
@@ -47,6 +49,7 @@ impl Demotion {
             .int64("Cold", count(self.cold))
             .int64("Demoted", count(self.demoted))
             .int64("Stale", count(self.stale))
+            .int64("Refused", count(self.refused))
             .finish()
     }
 
@@ -62,6 +65,7 @@ impl Demotion {
             cold: number("Cold")?,
             demoted: number("Demoted")?,
             stale: number("Stale")?,
+            refused: number("Refused")?,
         })
     }
 }
@@ -107,7 +111,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let (region, time) = (Region::new("west").unwrap(), Time::from_unix_seconds);
-        let demotion = Demotion { region, began: time(10), ended: time(20), rows: 9, cold: 5, demoted: 3, stale: 1 };
+        let demotion =
+            Demotion { region, began: time(10), ended: time(20), rows: 9, cold: 5, demoted: 3, stale: 1, refused: 2 };
         assert_eq!(Demotion::decode(&demotion.encode()), Some(demotion));
     }
 }

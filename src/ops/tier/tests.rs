@@ -11,7 +11,7 @@ use crate::replicator::{Sights, create_missing};
 use crate::stores::memory::MemoryTables;
 use crate::stores::{Account, Condition, Operation, Tables, Tiering};
 use crate::topology::{Partitions, Route, RoutedTables, Routes, Tier};
-use crate::writer::{Promoted, Writer, WriterOptions, read_routed};
+use crate::writer::{Promoted, Stands, Writer, WriterOptions, reached, read_routed};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -120,6 +120,15 @@ impl World {
         let version = self.version(second);
         let body = self.order(n, text, DAY * 2).stamped(&version);
         tables.write(&orders(), &Operation::InsertOrReplace(body)).await.unwrap();
+    }
+
+    /// Raises a tombstone of the second second.
+    async fn bury(&self, n: usize) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let tombstone = crate::model::Tombstone { id: id(n), version: self.version(2) };
+        let tombstone = Operation::Insert(crate::feed::encode_tombstone(&tombstone));
+        self.home(n).write(&SystemTable::Feed.name(), &tombstone).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
     fn version(&self, second: i64) -> Version {
@@ -247,9 +256,7 @@ async fn a_row_below_a_tombstone_at_home_is_not_demoted_and_a_cold_one_is_gone()
     let world = World::new().await;
     let (id, tiering) = (id(1), world.tiering(1));
     world.put_blindly(tiering.cold.as_ref(), 1, ("old", 1)).await;
-    let tombstone = crate::model::Tombstone { id: id.clone(), version: world.version(2) };
-    let tombstone = Operation::Insert(crate::feed::encode_tombstone(&tombstone));
-    tiering.home.write(&SystemTable::Feed.name(), &tombstone).await.unwrap();
+    world.bury(1).await;
     assert_eq!(world.found(1).await, None);
     assert_eq!(tiering.promote(&id).await.unwrap(), Promoted::Deleted);
     assert_eq!((world.at_home(1).await, world.cold(1).await), (None, None));
@@ -287,16 +294,6 @@ async fn a_stale_copy_goes_and_one_that_is_the_same_stays() {
         assert_eq!(tiering.drop_stale(&id(1)).await.unwrap(), planted);
         plant(None);
     }
-    // Promoted by somebody who died before he looked at the tombstone that was raised meanwhile.
-    let world = World::new().await;
-    let tiering = world.tiering(1);
-    world.put_blindly(tiering.cold.as_ref(), 1, ("old", 1)).await;
-    world.put_blindly(tiering.home.as_ref(), 1, ("old", 1)).await;
-    let tombstone = crate::model::Tombstone { id: id(1), version: world.version(2) };
-    let tombstone = Operation::Insert(crate::feed::encode_tombstone(&tombstone));
-    tiering.home.write(&SystemTable::Feed.name(), &tombstone).await.unwrap();
-    assert!(tiering.drop_stale(&id(1)).await.unwrap());
-    assert_eq!((world.at_home(1).await, world.cold(1).await, world.found(1).await), (None, None, None));
     let world = World::new().await;
     let (tiering, young) = (world.tiering(1), DAY / 2);
     world.put_blindly(tiering.cold.as_ref(), 1, ("old", 1)).await;
@@ -305,6 +302,125 @@ async fn a_stale_copy_goes_and_one_that_is_the_same_stays() {
     assert_eq!(world.found(1).await, text("new"), "what stands at home counts");
     assert_eq!(world.pass().await, [1, 0, 0, 1]);
     assert_eq!((world.at_home(1).await, world.cold(1).await), (text("new"), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_in_both_places_goes_if_it_came_home_after_its_delete_and_stays_if_that_was_refused() {
+    for refused in [false, true] {
+        for way in ["promote", "drop"] {
+            let world = World::new().await;
+            let tiering = world.tiering(1);
+            world.put_blindly(tiering.cold.as_ref(), 1, ("old", 1)).await;
+            if !refused {
+                // Promoted by somebody who died before he looked at the tombstone that was raised meanwhile.
+                world.bury(1).await;
+            }
+            world.put_blindly(tiering.home.as_ref(), 1, ("old", 1)).await;
+            if refused {
+                world.bury(1).await;
+            }
+            match way {
+                "promote" => {
+                    let expected = if refused { Promoted::AtHome } else { Promoted::Deleted };
+                    assert_eq!(tiering.promote(&id(1)).await.unwrap(), expected);
+                }
+                _ => assert_eq!(tiering.drop_stale(&id(1)).await.unwrap(), !refused),
+            }
+            let stands = refused.then(|| "old".to_owned());
+            assert_eq!((world.at_home(1).await, world.found(1).await), (stands.clone(), stands), "{way}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_meets_a_row_on_its_way_is_told_to_everybody() {
+    let world = World::new().await;
+    let Tiering { home, fresh, .. } = world.tiering(1);
+    world.put_blindly(home.as_ref(), 1, ("old", 1)).await;
+    // Its tombstone is raised while it is copied; nobody can tell later whether the delete was refused or found nothing.
+    let tombstone = crate::model::Tombstone { id: id(1), version: world.version(2) };
+    let (tombstone, raises) = (Operation::Insert(crate::feed::encode_tombstone(&tombstone)), home.clone());
+    let line = world.accounts[2].by_another_line();
+    line.faults().set_rule(move |request| {
+        if !request.operations.is_empty() {
+            let raised = raises.write(&SystemTable::Feed.name(), &tombstone).now_or_never();
+            raised.expect("memory answers at once").expect("there is none");
+        }
+        None
+    });
+    let demoted = Tiering { home: home.clone(), cold: line, fresh }.demote(&id(1), |_| true).await.unwrap();
+    assert_eq!((demoted, world.found(1).await), (Demoted::Demoted, None));
+    let shard = crate::feed::Shard::of(&orders(), &id(1).partition).partition();
+    let records = crate::stores::Query::prefix(shard, crate::feed::record_prefix());
+    let records = home.query(&SystemTable::Feed.name(), &records).await.unwrap().rows;
+    let told: Vec<_> = records.iter().map(|row| crate::feed::decode_record(row).unwrap().change).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!((&told[0].puts, &told[0].version), (&vec![id(1).row], &world.version(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_written_is_not_demoted_meanwhile() {
+    for planted in [false, true] {
+        let world = World::new().await;
+        world.put(1, "old", DAY * 2).await;
+        tokio::time::sleep(WINDOW * 2).await;
+        let (id, home) = (id(1), world.home(1));
+        let seen = home.get(&id.table, &id.partition, &id.row).await.unwrap().unwrap();
+        // The mover has copied it. A writer begins, and then the mover deletes what it has copied.
+        plant(planted.then_some(Bug::OldRowNotTouched));
+        let kept = world.tiering(1).keep(&id, |_| true).await.unwrap();
+        plant(None);
+        let (partition, row, condition) = (id.partition.clone(), id.row.clone(), Condition::Matches(seen.etag.clone()));
+        let gone = home.write(&orders(), &Operation::Delete { partition, row, condition }).await;
+        assert_eq!((kept.is_some(), gone.is_ok()), (!planted, planted));
+        assert_eq!(world.at_home(1).await, (!planted).then(|| "old".to_owned()));
+        if planted {
+            continue;
+        }
+        assert_eq!(world.pass().await, [1, 0, 0, 0], "nor is it for a settle window");
+        // Nobody who holds its ETag sees anything of it.
+        tokio::time::sleep(WINDOW * 2).await;
+        let seen = home.get(&id.table, &id.partition, &id.row).await.unwrap().unwrap();
+        let change = RowBody::builder(&id.partition, &id.row).string("B", "more").finish();
+        world.writer().merge(&orders(), &change, Condition::Matches(seen.etag.clone()), None).await.unwrap();
+        let stale = world.writer().merge(&orders(), &change, Condition::Matches(seen.etag), None).await;
+        assert_eq!(stale.unwrap_err().status(), Some(412));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_its_cold_place_refuses_stays_and_keeps_no_other_from_going() {
+    let world = World::new().await;
+    let (full, placed) = (id(1), world.runtime.now() - DAY * 2);
+    // As many properties as a row may have, and none of them its version.
+    let properties: String = (1..252).map(|n| format!(r#","P{n}":"x""#)).collect();
+    let (partition, row) = (&full.partition, &full.row);
+    let json = format!(
+        r#"{{"PartitionKey":"{partition}","RowKey":"{row}","Placed@odata.type":"Edm.DateTime","Placed":"{placed}"{properties}}}"#
+    );
+    let row = Operation::Insert(RowBody::parse(&json).unwrap());
+    world.home(1).write(&orders(), &row).await.unwrap();
+    for n in [0, 2, 3] {
+        world.put(n, "old", DAY * 2).await;
+    }
+    tokio::time::sleep(WINDOW * 2).await;
+    world.store.follow_routes().await.unwrap();
+    let done = world.mover().pass().await.unwrap().expect("nothing moves");
+    assert_eq!((done.rows, done.demoted, done.refused), (4, 3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_row_finds_it_where_it_is_cold() {
+    let world = World::new().await;
+    let id = id(1);
+    world.put_blindly(world.tiering(1).cold.as_ref(), 1, ("old", 5)).await;
+    let reached = async |second| {
+        let rows = [id.row.clone()].into();
+        let there = reached(&world.store, &id.table, &id.partition, &rows, &world.version(second)).await.unwrap();
+        there.into_iter().map(|(_, stands)| stands).next()
+    };
+    assert_eq!(reached(5).await, Some(Stands::Row(world.version(5))));
+    assert_eq!(reached(6).await, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,8 @@ use super::*;
 use crate::feed::{Shard, encode_change, encode_tombstone, tombstone_key};
 use crate::model::{Change, Tombstone};
 use crate::stores::memory::Fault;
+use crate::stores::{Mirrors, Passage};
+use crate::writer::Over;
 
 /// A tombstone where these routes have the row, with a version of this second.
 async fn bury(store: &RegionStore, rules: &Routes, id: &RowId, second: i64) {
@@ -22,11 +24,21 @@ async fn take_out(store: &RegionStore, rules: &Routes, id: &RowId) {
 }
 
 /// A pass from four accounts to five, while it fills or afterwards.
-async fn pass(store: &RegionStore, mirrors: bool) -> Counted {
-    let (was, tables) = (over(4), TableFilter::Every);
-    let (places, store) = (store.by(&over(5)), store.clone());
-    let bringing = Bringing { places, store, was: &was, tables: &tables, fresh: HOLD / 2, mirrors, epoch: 1 };
-    bringing.pass(&CancellationToken::new(), &mut |_| {}).await.unwrap()
+async fn pass(store: &RegionStore, fills: bool) -> Counted {
+    bringing(store, fills, &over(4)).pass(&CancellationToken::new(), &mut |_| {}).await.unwrap()
+}
+
+/// As a command has it that knows the routes of the first epoch.
+fn bringing<'a>(store: &RegionStore, fills: bool, was: &'a Routes) -> Bringing<'a> {
+    Bringing {
+        store: store.clone(),
+        places: store.by(&over(5)),
+        was,
+        tables: &TableFilter::Every,
+        fresh: HOLD / 2,
+        mirrors: fills.then(|| Mirrors { region: store.clone(), epoch: 1 }),
+        epoch: 1,
+    }
 }
 
 /// What a row says in the new place alone.
@@ -123,7 +135,7 @@ async fn a_row_and_its_tombstone_come_over_in_the_order_in_which_they_came_there
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_deleted_where_no_route_leads_is_not_forgotten() {
     let world = World::new(1).await;
-    let (id, was, tables) = (id(moved()), over(4), TableFilter::Every);
+    let (id, was) = (id(moved()), over(4));
     let refuses = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let line = |tables: &Arc<MemoryTables>| {
         let (line, refuses) = (tables.by_another_line(), refuses.clone());
@@ -137,12 +149,81 @@ async fn what_could_not_be_deleted_where_no_route_leads_is_not_forgotten() {
     let store = RegionStore::routed(west(), world.accounts.iter().map(line).collect(), over(5));
     put(&store, &over(4), &id, ("moved", 10)).await;
     pass(&store, false).await;
-    let places = store.by(&over(5));
-    let bringing = Bringing { places, store, was: &was, tables: &tables, fresh: HOLD / 2, mirrors: false, epoch: 1 };
+    let bringing = bringing(&store, false, &was);
     let (stop, tell) = (CancellationToken::new(), &mut |_| {});
     let cleaned = bringing.clean(&stop, tell).await.unwrap();
     assert_eq!((cleaned.deleted, cleaned.open), (0, 1), "it is to be tried again");
     refuses.store(false, std::sync::atomic::Ordering::Relaxed);
     let cleaned = bringing.clean(&stop, tell).await.unwrap();
     assert_eq!((cleaned.deleted, cleaned.open, world.held().len()), (1, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_still_copies_leaves_alone_what_is_written_by_routes_that_came_into_force_meanwhile() {
+    for planted in [false, true] {
+        let world = World::new(1).await;
+        let (store, id, was) = (world.store(5), id(moved()), over(4));
+        put(&store, &over(4), &id, ("old", 10)).await;
+        assert_eq!(pass(&store, true).await.brought, 1);
+        // Another command was faster, a writer follows its routes, and what it has written was delivered and is announced no more.
+        let slow = bringing(&store, true, &was);
+        switch(&world.store(5)).await;
+        take_out(&store, &over(5), &id).await;
+        put(&store, &over(5), &id, ("new", 20)).await;
+        plant(planted.then_some(Bug::CopiedByOldRoutes));
+        let brought = passage_of(&slow, &id).bring(&id).await;
+        plant(None);
+        assert_eq!(brought.is_err(), !planted, "{brought:?}");
+        let stands = if planted { "old" } else { "new" };
+        assert_eq!(in_its_place(&store, &id).await.as_deref(), Some(stands));
+    }
+}
+
+fn passage_of(bringing: &Bringing<'_>, id: &RowId) -> Passage {
+    let from = bringing.places.by(bringing.was).holding(&id.table, &id.partition);
+    let to = bringing.places.holding(&id.table, &id.partition);
+    Passage { from, to, fresh: bringing.fresh, mirrors: bringing.mirrors.clone() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_carried_home_leaves_nothing_behind() {
+    let world = World::new(1).await;
+    let (store, id, was) = (world.store(5), id(moved()), over(4));
+    put(&store, &over(4), &id, ("astray", 10)).await;
+    let passage = passage_of(&bringing(&store, false, &was), &id);
+    assert_eq!(passage.carry(&id).await.unwrap(), Over::Brought);
+    assert_eq!(in_its_place(&store, &id).await.as_deref(), Some("astray"));
+    assert_eq!(world.held().len(), 1);
+    assert_eq!(passage.carry(&id).await.unwrap(), Over::Nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_comes_to_life_that_lay_where_rows_are_going_to_be() {
+    let world = World::new(1).await;
+    let (store, id) = (world.store(5), id(moved()));
+    put(&store, &over(5), &id, ("left there long ago", 10)).await;
+    world.daemon(world.store(5), world.store_of_north());
+    tokio::time::sleep(HOLD).await;
+    let (stop, rebalance) = (CancellationToken::new(), world.rebalance(5));
+    let refused = rebalance.run(&stop, &mut |_, _| {}).await.unwrap_err();
+    let RebalanceError::Strays { account, rows, first } = &refused else { panic!("{refused}") };
+    assert_eq!((account, *rows, first), (&named("w5"), 1, &id), "{refused}");
+    assert_eq!(store.read_routes().await.unwrap().published.unwrap().moving, None, "nothing has begun");
+    take_out(&store, &over(5), &id).await;
+    rebalance.run(&stop, &mut |_, _| {}).await.unwrap();
+    world.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_its_place_will_never_take_is_named() {
+    let world = World::new(1).await;
+    let (store, id, was) = (world.store(5), id(moved()), over(4));
+    // As many properties as a row may have, and none of them its version.
+    let full = (0..252).fold(RowBody::builder(&id.partition, &id.row), |row, n| row.string(&format!("P{n}"), "x"));
+    let place = store.by(&was).holding(&id.table, &id.partition);
+    place.write(&id.table, &Operation::Insert(full.finish())).await.unwrap();
+    let stop = CancellationToken::new();
+    let refused = bringing(&store, true, &was).pass(&stop, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(&refused, RebalanceError::Row { row, .. } if **row == id), "{refused}");
+    assert!(refused.to_string().contains("room for a RelayVersion"), "{refused}");
 }

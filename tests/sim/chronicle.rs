@@ -66,6 +66,12 @@ impl Event {
         self.line.contains("writer")
     }
 
+    /// Whether a daemon of the region did it whose account this is.
+    pub fn by_own_daemon(&self) -> bool {
+        let (who, at) = self.line.split_once('>').unwrap_or_default();
+        who.split_once('.').is_some_and(|(region, name)| region == at && name.starts_with("daemon"))
+    }
+
     /// Whether a row or a tombstone of this version is what it left.
     pub fn leaves(&self, version: &str) -> bool {
         match &self.touch {

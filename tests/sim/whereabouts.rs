@@ -115,6 +115,13 @@ impl Whereabouts {
                 let there = |row: &Stood| was.and_then(held).is_some_and(|held| held.has(&row.version));
                 if before.is_some_and(|row| !buried(row) && there(row)) { Passing::Moved } else { Passing::No }
             }
+            // What it has brought home that was announced here goes here, once its place has it.
+            Touch::Deleted(_)
+                if event.by_own_daemon() && !cold && places.is_some_and(|(home, _)| home != Some(event.account)) =>
+            {
+                let kept = before.is_some_and(|row| self.elsewhere(id, event.account, |held| held.has(&row.version)));
+                if kept { Passing::Moved } else { Passing::No }
+            }
             Touch::Collected(version) if clears => {
                 let kept = self.elsewhere(id, event.account, |held| held.buries(version));
                 if kept { Passing::Moved } else { Passing::Lost }

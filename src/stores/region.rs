@@ -41,8 +41,9 @@ struct Routing {
 #[derive(Debug)]
 struct Present {
     published: Option<Arc<PublishedRoutes>>,
-    /// When the reading of it began.
+    /// When the reading of it began, and of the first one that found the same.
     heard: Option<Instant>,
+    since: Option<Instant>,
     /// Accounts that are named and were not given.
     unknown: BTreeMap<AccountName, Arc<dyn Tables>>,
 }
@@ -65,7 +66,8 @@ impl RegionStore {
     pub fn routed(region: Region, mut accounts: Vec<Account>, routes: Routes) -> Self {
         assert!(!accounts.is_empty(), "region {region} has no account");
         accounts.sort_by(|a, b| a.tables.account().cmp(b.tables.account()));
-        let present = Present { published: None, heard: None, unknown: unknown(&region, &accounts, [&routes]) };
+        let unknown = unknown(&region, &accounts, [&routes]);
+        let present = Present { published: None, heard: None, since: None, unknown };
         let routing = Arc::new(Routing { configured: routes, present: RwLock::new(Arc::new(present)) });
         Self { region, accounts, routing }
     }
@@ -151,6 +153,11 @@ impl RegionStore {
         self.present().heard
     }
 
+    /// When the first reading began that found the routes that are gone by now.
+    pub fn routes_since(&self) -> Option<Instant> {
+        self.present().since
+    }
+
     /// The rules that this store was made with: where its configuration wants rows to be.
     pub fn configured(&self) -> &Routes {
         &self.routing.configured
@@ -171,6 +178,7 @@ impl RegionStore {
             unknown: unknown(&self.region, &self.accounts, std::iter::once(named).chain(other)),
             published: published.map(Arc::new),
             heard: Some(heard),
+            since: present.since.filter(|_| is == was).or(Some(heard)),
         });
         is != was
     }

@@ -129,7 +129,7 @@ impl Mover {
             self.demotions.note(last.clone());
         }
         let began = self.now();
-        if !first || last.is_some_and(|last| began < last.began + self.every) {
+        if !first || last.is_some_and(|last| began < last.began + self.every) || !self.is_known_to_all() {
             return Ok(None);
         }
         let Some(demotion) = self.pass().await? else { return Ok(None) };
@@ -244,6 +244,12 @@ impl Mover {
         let dropped: Vec<bool> = stream::iter(drops).buffer_unordered(IN_FLIGHT).try_collect().await?;
         done.stale += dropped.into_iter().filter(|dropped| *dropped).count() as u64;
         Ok(true)
+    }
+
+    /// Whether every writer goes by the routes in force: who goes by older ones may take a row for young, and leave it untouched.
+    fn is_known_to_all(&self) -> bool {
+        let hold = self.store.published().map_or(self.settle_window, |published| published.hold);
+        self.store.routes_since().is_some_and(|since| since.elapsed() >= hold)
     }
 
     /// The routes in force, where they were read of late, no rows move, and they are those of this epoch.

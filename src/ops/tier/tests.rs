@@ -440,6 +440,26 @@ async fn nothing_is_demoted_while_rows_move_or_by_routes_that_are_old() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_demoted_before_every_writer_goes_by_the_routes_in_force() {
+    let world = World::new().await;
+    let mover = Mover { every: Duration::ZERO, ..world.mover() };
+    let passes = async || {
+        world.store.follow_routes().await.unwrap();
+        mover.work(true).await.unwrap().is_some()
+    };
+    assert!(!passes().await);
+    tokio::time::sleep(WINDOW).await;
+    assert!(passes().await);
+    // The file has another `older_than` by now.
+    let copy = world.store.read_routes().await.unwrap();
+    let next = PublishedRoutes { epoch: 2, ..copy.published.clone().unwrap() };
+    assert!(world.store.replace_routes(&copy, &next).await.unwrap());
+    assert!(!passes().await);
+    tokio::time::sleep(WINDOW).await;
+    assert!(passes().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_table_is_read_whole_wherever_its_rows_stand_each_of_them_once() {
     let world = World::new().await;
     for n in 0..12 {

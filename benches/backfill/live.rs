@@ -256,6 +256,6 @@ async fn until_equal(west: &Store, north: &Store, rows: usize, said: &impl Fn() 
             said()
         );
         // Reading both tables takes what the daemons would need, so most of the time is theirs.
-        sleep((looked * 9).max(LOOK * 50)).await;
+        sleep((looked * 2).clamp(LOOK * 50, LOOK * 600)).await;
     }
 }

@@ -11,9 +11,10 @@
 //     const row = await west.read("orders", "customer-17", "1"); // undefined where there is none; finds it wherever it is
 //     await west.insert("orders", entity); // fails where the row is, wherever that is
 //     await west.upsertMerge("orders", entity); // merges into the row, wherever it is
+//     await west.replace("orders", entity, { etag }); // replaces the row that was read, wherever it was
 //
 // While rows move, and where routes go by their age, a row may stand elsewhere than where it is written. An upsert of the whole row and a
-// delete are right everywhere. What depends on what stands there, an insert or a merge, is so by these two methods alone.
+// delete are right everywhere. What depends on what stands there is so by these methods alone.
 
 import { createHash } from "node:crypto";
 
@@ -26,9 +27,12 @@ const RETRY_AFTER_MS = 5_000;
 /** The region's routes could not be read for so long that rows may have moved since: a row that is not found may be elsewhere. */
 export class RoutesAreOld extends Error {}
 
-/** The row exists already, at home or elsewhere. */
-export class RowExists extends Error {
-  statusCode = 409;
+/** What stands of the row, at home or elsewhere, does not allow the write: as the service says it of a table, by its status. */
+export class RowRefused extends Error {
+  constructor(message, statusCode) {
+    super(message);
+    this.statusCode = statusCode;
+  }
 }
 
 /** Reads the property Routes of the row ("routes", "current") of RelayControl, which stands in every account of a region. */
@@ -174,7 +178,7 @@ export class RoutedRegion {
   /** Creates a row; fails with status 409 where it is there already. */
   async insert(table, entity) {
     const { found, home } = await this.#find(table, entity.partitionKey, entity.rowKey);
-    if (found !== undefined) throw new RowExists("the row exists already");
+    if (found !== undefined) throw new RowRefused("the row exists already", 409);
     return home.insert(table, entity);
   }
 
@@ -190,6 +194,24 @@ export class RoutedRegion {
         return await home.insert(table, { ...found, ...entity });
       } catch (err) {
         if (![404, 409, 412].includes(err.statusCode)) throw err; // else somebody was faster: look again
+      }
+    }
+    throw new Contended(`gave up after ${ATTEMPTS} attempts`);
+  }
+
+  /** Replaces a row, on its ETag where that is given; fails with status 404 where there is none, and 412 where it is another. */
+  async replace(table, entity, { etag } = {}) {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const { found, atHome, home } = await this.#find(table, entity.partitionKey, entity.rowKey);
+      if (found === undefined) throw new RowRefused("there is no such row", 404);
+      if (etag !== undefined && etag !== found.etag) throw new RowRefused("the row was changed since it was read", 412);
+      try {
+        const over = found.RelayVersion;
+        if (atHome) return await home.replace(table, entity, { etag: found.etag, over });
+        return await home.insert(table, { ...(over && { RelayVersion: over }), ...entity });
+      } catch (err) {
+        // Somebody was faster, maybe the mover, whose copy has another ETag: look again.
+        if (![404, 409, 412].includes(err.statusCode)) throw err;
       }
     }
     throw new Contended(`gave up after ${ATTEMPTS} attempts`);

@@ -67,6 +67,18 @@ describe("a region with a cold place", () => {
     assert.ok((await home.getEntity("customer-1", "1")).RelayVersion > VERSION);
   });
 
+  test("what was read is replaced, wherever it was", async () => {
+    await assert.rejects(west.replace("orders", order({ Total: 1 })), { statusCode: 404 });
+    await putCold();
+    const row = await west.read("orders", "customer-1", "1");
+    await west.replace("orders", { ...row, Total: 6 }, { etag: row.etag });
+    const found = await home.getEntity("customer-1", "1");
+    assert.deepEqual([found.Total, found.Note, found.RelayVersion > VERSION], [6, "first", true]);
+    await assert.rejects(west.replace("orders", { ...row, Total: 7 }, { etag: row.etag }), { statusCode: 412 });
+    await west.replace("orders", { ...found, Total: 8 }, { etag: found.etag });
+    assert.deepEqual(await totals(home), [8, "first"]);
+  });
+
   test("a merge meets a row that leaves its home just then", async (context) => {
     await west.upsertMerge("orders", order({ Total: 1, Note: "first" }));
     const { merge } = Writer.prototype;

@@ -11,9 +11,10 @@ Copy this file into the application, beside tablerelay_writer.py. A region with 
     row = west.read("orders", "customer-17", "1")          # None where there is none; finds it while rows move and where it is cold
     west.insert("orders", entity)                          # fails where the row is, wherever that is
     west.upsert_merge("orders", entity)                    # merges into the row, wherever it is
+    west.replace("orders", entity, etag)                   # replaces the row that was read, wherever it was
 
 While rows move, and where routes go by their age, a row may stand elsewhere than where it is written. An upsert of the whole row and a
-delete are right everywhere. What depends on what stands there, an insert or a merge, is so by these two methods alone.
+delete are right everywhere. What depends on what stands there is so by these methods alone.
 """
 
 import hashlib
@@ -187,6 +188,23 @@ class RoutedRegion:
                 return home.insert(table, {**(found or {}), **entity})
             except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
                 pass  # somebody was faster: look again
+        raise Contended(f"gave up after {ATTEMPTS} attempts")
+
+    def replace(self, table, entity, etag=None):
+        """Replaces a row, on its ETag where that is given; as the SDK, ResourceNotFoundError where there is none and
+        ResourceModifiedError where it is another."""
+        for _ in range(ATTEMPTS):
+            found, at_home, home = self._find(table, entity["PartitionKey"], entity["RowKey"])
+            if found is None:
+                raise ResourceNotFoundError("there is no such row")
+            if etag not in (None, found.metadata["etag"]):
+                raise ResourceModifiedError("the row was changed since it was read")
+            try:
+                if at_home:
+                    return home.replace(table, entity, etag=found.metadata["etag"], over=found.get(PROPERTY))
+                return home.insert(table, {PROPERTY: found.get(PROPERTY)} | entity)
+            except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
+                pass  # somebody was faster, maybe the mover, whose copy has another ETag: look again
         raise Contended(f"gave up after {ATTEMPTS} attempts")
 
     def _find(self, table, partition, row):

@@ -11,7 +11,7 @@ import unittest
 import uuid
 from unittest import mock
 
-from azure.core.exceptions import HttpResponseError, ResourceExistsError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.data.tables import TableServiceClient
 
 import tablerelay_writer as relay
@@ -76,6 +76,20 @@ class RoutedTables(unittest.TestCase):
         found = self.home.get_entity("customer-1", "1")
         self.assertEqual((found["Total"], found["Note"]), (6, "first"))
         self.assertGreater(found["RelayVersion"], version)
+
+    def test_what_was_read_is_replaced_wherever_it_was(self):
+        with self.assertRaises(ResourceNotFoundError):
+            self.west.replace("orders", self.order(Total=1))
+        self.put_cold()
+        row = self.west.read("orders", "customer-1", "1")
+        self.west.replace("orders", row | {"Total": 6}, row.metadata["etag"])
+        found = self.home.get_entity("customer-1", "1")
+        self.assertEqual((found["Total"], found["Note"]), (6, "first"))
+        self.assertGreater(found["RelayVersion"], row["RelayVersion"])
+        with self.assertRaises(ResourceModifiedError):
+            self.west.replace("orders", row | {"Total": 7}, row.metadata["etag"])
+        self.west.replace("orders", found | {"Total": 8}, found.metadata["etag"])
+        self.assertEqual(self.home.get_entity("customer-1", "1")["Total"], 8)
 
     def test_a_merge_meets_a_row_that_leaves_its_home_just_then(self):
         self.west.upsert_merge("orders", self.order(Total=1, Note="first"))

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::Admin;
 use crate::feed::AccountShard;
-use crate::model::{AccountName, Region, Time};
+use crate::model::{AccountName, ClosedList, Region, Time};
 use crate::ops::{Collection, Demotion, LastPass};
 use crate::replicator::{CacheStatus, ReadStatus, RolesStatus};
 use crate::settle::LinkStatus;
 use crate::stores::ThrottledAccount;
-use crate::topology::Role;
+use crate::topology::{PublishedRoutes, Role};
 
 /// The state of a daemon. Holds no settings, and so no secrets.
 #[derive(Debug, Clone, Serialize)]
@@ -53,8 +53,26 @@ pub struct Status {
     pub tombstones: Option<Collection>,
     /// What the last pass of the mover has done with the region's old rows; null before the first.
     pub tiers: Option<Demotion>,
+    /// The routes that the region's rows are placed by; null before any are published.
+    pub routes: Option<RoutesStatus>,
     /// Regions that were taken out, have come back, and have to be empty before anything passes between them and this one.
     pub barred: Vec<Region>,
+}
+
+/// The routes in force.
+#[derive(Debug, Clone, Serialize)]
+pub struct RoutesStatus {
+    /// Their epoch.
+    pub epoch: u64,
+    /// How far rows have moved to where other routes lead; null where none move. No tombstone is collected in any region meanwhile.
+    pub moving: Option<&'static str>,
+}
+
+impl RoutesStatus {
+    fn of(published: &PublishedRoutes) -> Self {
+        let moving = published.moving.as_ref().map(|moving| moving.state.as_str());
+        Self { epoch: published.epoch, moving }
+    }
 }
 
 /// Shards by account, two hex digits each.
@@ -90,6 +108,7 @@ impl Status {
             verified: admin.passes.all(),
             tombstones: admin.collected.last(),
             tiers: admin.demotions.last(),
+            routes: admin.waits.routes().as_deref().map(RoutesStatus::of),
             barred: admin.seen.roles.barred_of_all(),
         }
     }

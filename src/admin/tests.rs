@@ -294,6 +294,7 @@ async fn status_is_versioned_json() {
             "verified": [],
             "tombstones": null,
             "tiers": null,
+            "routes": null,
             "barred": [],
             "throttled": [{
                 "region": "north", "account": "north1", "since": "2020-09-13T12:29:10.0000000Z", "shut": false,

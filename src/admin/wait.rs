@@ -22,7 +22,7 @@ use crate::model::{Region, RowId, TableName, Version};
 use crate::ops::{Wait, Waited};
 use crate::runtime::Runtime;
 use crate::stores::RegionStore;
-use crate::topology::TableFilter;
+use crate::topology::{PublishedRoutes, TableFilter};
 
 /// Most that wait at a time.
 const MOST: usize = 64;
@@ -54,6 +54,11 @@ impl Waits {
     ) -> Self {
         let stores = stores.into_iter().map(|store| (store.region().clone(), store)).collect();
         Self { region, stores: Arc::new(stores), tables, places: Arc::new(Semaphore::new(MOST)), runtime, stop }
+    }
+
+    /// What the daemon's region has published of its routes, as it was last read.
+    pub(super) fn routes(&self) -> Option<Arc<PublishedRoutes>> {
+        self.stores.get(&self.region)?.published()
     }
 
     /// What a request asks to wait for; else what is wrong with it.

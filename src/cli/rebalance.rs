@@ -85,6 +85,6 @@ fn render(done: &Rebalanced) -> String {
     };
     format!(
         "The rows of {region} are where the configuration wants them: epoch {epoch}, after {seconds:.0} s and {passes} passes. \
-         {brought} rows and tombstones were brought over, and {deleted} deleted where they had been.{left}"
+         This run brought {brought} rows and tombstones over, and deleted {deleted} where they had been.{left}"
     )
 }

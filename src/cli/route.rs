@@ -1,5 +1,7 @@
 //! `route`: which account of a region holds a row, by the routes in force there.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -87,10 +89,11 @@ pub(super) async fn route(command: &RouteCommand) -> Result<(), Failure> {
     let connector =
         Connector::new(&settings.http, Runtime::system()).map_err(Failure::usage)?.within(regions::PATIENCE);
     let store = connector.region(region, own, false).map_err(Failure::usage)?;
+    let first = store.home().account();
     store
         .follow_routes()
         .await
-        .map_err(|error| anyhow::anyhow!("the routes of region {region} cannot be read: {error}"))?;
+        .map_err(|error| anyhow::anyhow!("the routes of region {region} cannot be read in account {first}: {error}"))?;
     let report = Report {
         schema: 1,
         region,
@@ -149,8 +152,10 @@ fn render(report: &Report<'_>) -> String {
     };
     let cold = cold.as_ref().map_or_else(
         || "-".to_owned(),
-        |Cold { account, route, date, older_than_seconds, .. }| {
-            format!("{account} by route {route}, once {date} is {older_than_seconds} s ago")
+        |Cold { account, route, tier, date, older_than_seconds, .. }| {
+            let ago = output::age(Duration::from_secs(*older_than_seconds));
+            let tier = tier.map_or_else(String::new, |tier| format!(", tier {tier}"));
+            format!("{account} by route {route}{tier}, once {date} is {ago} ago")
         },
     );
     let epoch = epoch.map_or_else(|| "not published yet: by the configuration".to_owned(), |epoch| epoch.to_string());

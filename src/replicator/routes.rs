@@ -131,10 +131,18 @@ pub(super) fn tell_of_routes(store: &RegionStore, own: bool, told: &mut RoutesTo
         }
         told.unknown = unknown;
     }
-    let pending = own && !published.rules.lead_as(store.configured());
+    let pending = own && (published.moving.is_some() || !published.rules.lead_as(store.configured()));
     if pending && !told.pending {
-        warn!(event = Event::RoutesPending.as_str(), %region, epoch = published.epoch,
-            "the configuration wants rows in other accounts than they are in; `tablerelay rebalance` moves them");
+        let moving = published.moving.as_ref().map(|moving| moving.state.as_str());
+        let text = match moving {
+            None => {
+                "the configuration wants rows in other accounts than they are in; `tablerelay rebalance` moves them"
+            }
+            Some(_) => {
+                "rows are on their way to other accounts; if no `tablerelay rebalance` is at work, run it again: it goes on"
+            }
+        };
+        warn!(event = Event::RoutesPending.as_str(), %region, epoch = published.epoch, moving, "{text}");
     }
     told.pending = pending;
 }

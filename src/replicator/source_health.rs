@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::feed::Shard;
 use crate::model::{AccountName, ClosedList};
@@ -27,7 +27,12 @@ pub(super) struct SourceHealth {
 }
 
 impl SourceHealth {
+    /// Work that others were faster at, or that routes which have just changed put off, says nothing of the account.
     pub fn failed(&self, account: &AccountName, shard: Shard, work: Work, error: &StoreError) {
+        if error.remedy() == Remedy::StartOver {
+            debug!(%account, %shard, ?work, %error, "it is done again");
+            return;
+        }
         self.lock().insert((shard, work));
         if !self.spell.failed() {
             return;
@@ -93,6 +98,12 @@ mod tests {
             }));
         let (health, account) = (SourceHealth::default(), AccountName::new("west1").unwrap());
         let error = StoreError::new(ErrorKind::Unreachable, "no reply");
+        health.failed(
+            &account,
+            Shard::all().next().unwrap(),
+            Work::Look,
+            &StoreError::new(ErrorKind::Precondition, "other routes"),
+        );
         for _ in 0..10 {
             Shard::all().for_each(|shard| health.failed(&account, shard, Work::Read, &error));
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -37,7 +37,9 @@ pub enum RebalanceError {
     Overtaken,
     /// Rows are there already that the region knows nothing of.
     #[error(
-        "account {account} holds {rows} rows where the new routes would have them, and the region has none of these, {first} for one:          they are left from before, or somebody else's, and would come to life. Delete them there, or write those that are wanted          to the region; then run this again"
+        "account {account} holds rows where the new routes would have them that the region has not: {rows} of them, {first} for one. \
+         They are left from before, or somebody else's, and would come to life. Delete them there, or write those that are wanted to \
+         the region; then run this again"
     )]
     Strays {
         /// The account.

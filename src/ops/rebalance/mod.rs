@@ -192,6 +192,7 @@ impl Rebalance {
         let bringing = self.bringing(published, (&published.rules, next))?;
         self.spread(published).await?;
         let known_from = Instant::now();
+        self.create_tables(next).await?;
         let mut told = |rows| tell(RebalanceStep::Copying, rows);
         for _ in 0..MOST_PASSES {
             let counted = self.pass(&bringing, done, (stop, &mut told)).await?;
@@ -202,6 +203,16 @@ impl Rebalance {
         self.nap(known_from + published.hold, stop).await?;
         // Whatever has come since, so that little has to be brought over by those who read it.
         self.pass(&bringing, done, (stop, &mut told)).await.map(drop)
+    }
+
+    /// Every account has the tables whose rows it may hold soon, those of which it gets none yet, too: applications write there next.
+    async fn create_tables(&self, next: &Routes) -> Result<(), RebalanceError> {
+        for table in tables_of(&self.store, &self.tables).await.map_err(|error| self.failed(error))? {
+            for tables in next.homes_of(&table).into_iter().filter_map(|account| self.store.account(account)) {
+                patiently(|| tables.create_table(&table)).await.map_err(|error| self.failed(error))?;
+            }
+        }
+        Ok(())
     }
 
     async fn switch(
@@ -236,10 +247,10 @@ impl Rebalance {
         let mut told = |rows| tell(RebalanceStep::Switched, rows);
         self.pass(&bringing, done, (stop, &mut told)).await?;
         self.nap(known_from + published.hold + self.settle_window, stop).await?;
-        let mut open = 1;
+        let (mut open, mut step) = (1, RebalanceStep::Switched);
         for round in 0.. {
             // Once nobody writes by the old routes, one pass finds what is left, and the next one nothing.
-            let mut told = |rows| tell(RebalanceStep::Switched, rows);
+            let mut told = |rows| tell(step, rows);
             let brought = self.pass(&bringing, done, (stop, &mut told)).await?.brought;
             if brought == 0 && open == 0 {
                 break;
@@ -251,7 +262,8 @@ impl Rebalance {
                 // What it was brought from lies there still.
                 open = 1;
             } else {
-                let mut told = |rows| tell(RebalanceStep::Deleting, rows);
+                step = RebalanceStep::Deleting;
+                let mut told = |rows| tell(step, rows);
                 let cleaned = bringing.clean(stop, &mut told).await?;
                 (done.deleted, done.left, open) = (done.deleted + cleaned.deleted, cleaned.left, cleaned.open);
             }

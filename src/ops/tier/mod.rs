@@ -183,6 +183,9 @@ impl Mover {
             done.cold += 1;
             return;
         }
+        if ageing(routes, table, &row).is_some_and(|ageing| ageing.date_of(&row).is_none()) {
+            done.undated += 1;
+        }
         if self.is_due(routes, table, &row) {
             work.due.push(id());
         } else if doubled {

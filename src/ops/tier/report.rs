@@ -28,6 +28,8 @@ pub struct Demotion {
     pub stale: u64,
     /// Old rows that their cold places refuse, and that stay at home.
     pub refused: u64,
+    /// Rows at home that never grow old, since the property that their route names holds no date of theirs.
+    pub undated: u64,
 }
 
 const PARTITION: &str = "tiers";
@@ -36,7 +38,17 @@ const ROW: &str = "last";
 impl Demotion {
     /// One that begins.
     pub(super) fn new(region: &Region, began: Time) -> Self {
-        Self { region: region.clone(), began, ended: began, rows: 0, cold: 0, demoted: 0, stale: 0, refused: 0 }
+        Self {
+            region: region.clone(),
+            began,
+            ended: began,
+            rows: 0,
+            cold: 0,
+            demoted: 0,
+            stale: 0,
+            refused: 0,
+            undated: 0,
+        }
     }
 
     fn encode(&self) -> RowBody {
@@ -50,6 +62,7 @@ impl Demotion {
             .int64("Demoted", count(self.demoted))
             .int64("Stale", count(self.stale))
             .int64("Refused", count(self.refused))
+            .int64("Undated", count(self.undated))
             .finish()
     }
 
@@ -66,6 +79,7 @@ impl Demotion {
             demoted: number("Demoted")?,
             stale: number("Stale")?,
             refused: number("Refused")?,
+            undated: number("Undated")?,
         })
     }
 }
@@ -111,8 +125,16 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let (region, time) = (Region::new("west").unwrap(), Time::from_unix_seconds);
-        let demotion =
-            Demotion { region, began: time(10), ended: time(20), rows: 9, cold: 5, demoted: 3, stale: 1, refused: 2 };
+        let counted = Demotion {
+            rows: 9,
+            cold: 5,
+            demoted: 3,
+            stale: 1,
+            refused: 2,
+            undated: 4,
+            ..Demotion::new(&region, time(10))
+        };
+        let demotion = Demotion { ended: time(20), ..counted };
         assert_eq!(Demotion::decode(&demotion.encode()), Some(demotion));
     }
 }

@@ -403,10 +403,12 @@ async fn a_row_that_its_cold_place_refuses_stays_and_keeps_no_other_from_going()
     for n in [0, 2, 3] {
         world.put(n, "old", DAY * 2).await;
     }
+    let timeless = RowBody::builder(&id(4).partition, &id(4).row).string("Placed", "long ago").finish();
+    world.writer().insert(&orders(), &timeless, None).await.unwrap();
     tokio::time::sleep(WINDOW * 2).await;
     world.store.follow_routes().await.unwrap();
     let done = world.mover().pass().await.unwrap().expect("nothing moves");
-    assert_eq!((done.rows, done.demoted, done.refused), (4, 3, 1));
+    assert_eq!((done.rows, done.demoted, done.refused, done.undated), (5, 3, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]

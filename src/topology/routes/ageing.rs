@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Row, RowBody, Time};
+use crate::model::{Row, Time};
 
 /// When a row is old.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +23,12 @@ impl Ageing {
 
     /// Whether a row is old. One without the property, or with another type in it, never is.
     pub fn is_old(&self, row: &Row, now: Time) -> bool {
-        let date = if self.date == Self::TIMESTAMP { Some(row.timestamp) } else { self.date_of(&row.body) };
-        date.is_some_and(|date| now.since(date) >= self.after)
+        self.date_of(row).is_some_and(|date| now.since(date) >= self.after)
     }
 
-    fn date_of(&self, body: &RowBody) -> Option<Time> {
-        body.date_time(&self.date)
+    /// Its date; `None` where the property is missing or of another type.
+    pub fn date_of(&self, row: &Row) -> Option<Time> {
+        if self.date == Self::TIMESTAMP { Some(row.timestamp) } else { row.body.date_time(&self.date) }
     }
 }
 

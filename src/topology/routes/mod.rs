@@ -230,6 +230,20 @@ impl Routes {
         &self.spread
     }
 
+    /// The accounts that may be the home of rows of this table.
+    pub fn homes_of(&self, table: &TableName) -> BTreeSet<&AccountName> {
+        let mut homes = BTreeSet::new();
+        for route in self.routes.iter().filter(|route| route.tables.take(table)) {
+            homes.extend(&route.accounts);
+            // Nothing is left for those behind it.
+            if matches!(route.partitions, Partitions::Every) {
+                return homes;
+            }
+        }
+        homes.extend(&self.spread);
+        homes
+    }
+
     /// Every account that they name.
     pub fn accounts(&self) -> BTreeSet<&AccountName> {
         self.all().flat_map(|route| &route.accounts).chain(&self.spread).collect()

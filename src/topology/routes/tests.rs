@@ -69,6 +69,25 @@ fn shop() -> Routes {
 }
 
 #[test]
+fn the_homes_of_a_table_are_all_accounts_that_any_of_its_partitions_may_be_in() {
+    let homes = |of: &str| shop().homes_of(&table(of)).into_iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        homes("oldorders"),
+        ["acme", "big", "cold", "eu", "west2", "west3"],
+        "nothing of it is left to the spread"
+    );
+    assert_eq!(homes("orders"), ["acme", "big", "cold", "eu", "west1", "west2", "west3"]);
+    for partition in 0..200 {
+        for of in ["orders", "oldorders", "others"] {
+            for key in [format!("tenant-{partition}"), format!("{partition}"), format!("{partition}-eu")] {
+                let home = place(&shop(), of, &key).0.to_owned();
+                assert!(homes(of).contains(&home), "{of} {key}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_most_specific_route_counts() {
     let shop = shop();
     assert_eq!(place(&shop, "orders", "customer-1"), ("west1", None));

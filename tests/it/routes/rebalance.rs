@@ -184,6 +184,14 @@ async fn a_fifth_account_is_added_under_constant_writes_and_no_read_misses_a_row
     drop(daemons);
     let daemons = started_anew(&config).await;
     killed_while(MoveState::Filling, &config, &there).await;
+    let status = async || {
+        let reply = reqwest::get(format!("{}/status", daemons[1].url)).await.expect("it is up").text().await;
+        serde_json::from_str::<Value>(&reply.expect("text")).expect("JSON")
+    };
+    patiently("the daemon says that rows are on their way", String::new, || async {
+        status().await["routes"]["moving"] == "filling"
+    })
+    .await;
     killed_while(MoveState::Reading, &config, &there).await;
     let done = finished(&config);
     assert_eq!((&done["schema"], &done["left"]), (&1.into(), &0.into()), "{done:#}");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::feed::{Shard, encode_change, encode_tombstone, tombstone_key};
-use crate::model::{Change, Tombstone};
+use crate::model::{Change, ClosedList, Tombstone};
 use crate::stores::memory::Fault;
 use crate::stores::{Mirrors, Passage};
 use crate::writer::Over;
@@ -210,7 +210,13 @@ async fn nothing_comes_to_life_that_lay_where_rows_are_going_to_be() {
     assert_eq!((account, *rows, first), (&named("w5"), 1, &id), "{refused}");
     assert_eq!(store.read_routes().await.unwrap().published.unwrap().moving, None, "nothing has begun");
     take_out(&store, &over(5), &id).await;
-    rebalance.run(&stop, &mut |_, _| {}).await.unwrap();
+    // Of this table the new account gets no row; it may hold those that are written next.
+    let others = TableName::new("others").unwrap();
+    world.accounts[0].create_table(&others).await.unwrap();
+    let mut steps = Vec::new();
+    rebalance.run(&stop, &mut |step, _| steps.push(step)).await.unwrap();
+    assert!(world.accounts[4].tables().await.unwrap().contains(&others));
+    assert!(steps.is_sorted_by_key(|step| RebalanceStep::ALL.iter().position(|it| it == step)), "{steps:?}");
     world.stop.cancel();
 }
 

@@ -99,10 +99,10 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::MovedBlindly, 11),                // a rule of every moment
     (Bug::PreviousPlaceForgotten, 81),      // every cache is current
     (Bug::OldPlaceNotRead, 11),             // a rule of every moment
-    (Bug::MovedRowDeletedUnverified, 2069), // a rule of every moment
+    (Bug::MovedRowDeletedUnverified, 1453), // a rule of every moment
     (Bug::ColdPlaceForgotten, 193),         // Last Sync Time is true
-    (Bug::InsertedUnlooked, 4967),          // every region is equal
-    (Bug::OldRowNotTouched, 4533),          // no acknowledged write is lost
+    (Bug::InsertedUnlooked, 613),           // the journal names true conflicts alone
+    (Bug::OldRowNotTouched, 14445),         // every row lies where the routes lead
     (Bug::DemotedBlindly, 25),              // a rule of every moment
 ];
 

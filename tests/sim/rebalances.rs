@@ -73,13 +73,15 @@ impl Rebalances {
             running if running < MOST => 20,
             _ => 0,
         };
+        // For somebody to write where no route leads any more, one has to come to its end among the writes.
+        let lags = world.shape.may(Kind::RoutesOutlived);
         if world.dice.chance(begins) {
             if world.dice.chance(400) {
                 self.want(world, region);
             }
             let begun = self.begin(world, region);
             self.running.push(begun);
-        } else if !self.running.is_empty() && world.dice.chance(80) {
+        } else if !self.running.is_empty() && world.dice.chance(if lags { 20 } else { 80 }) {
             let killed = self.running.remove(world.dice.below(self.running.len()));
             killed.task.abort();
             world.chronicle.fault(Kind::RebalanceKilled, &killed.who);

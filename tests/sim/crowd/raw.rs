@@ -51,7 +51,7 @@ impl Work {
     /// Where a row is written, from the first step to the last: where the published routes lead, in a region whose rows move. They are read again
     /// after half the time for which they may be gone by, and nothing is written by older ones; but by a program that goes on by the first ones.
     async fn place(&self, id: &RowId) -> Option<Arc<dyn Tables>> {
-        if let Some(lagging) = self.author.lagging.as_ref().filter(|_| self.dice.chance(300)) {
+        if let Some(lagging) = self.author.lagging.as_ref().filter(|_| self.dice.chance(700)) {
             return Some(lagging.holding(&id.table, &id.partition));
         }
         let store = &self.author.store;

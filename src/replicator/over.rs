@@ -21,23 +21,14 @@ pub(super) async fn bring_over(store: &RegionStore, ids: &[&RowId]) -> Result<()
         return Ok(());
     }
     let passage = |id: &RowId| store.passage(&id.table, &id.partition);
-    pass(ids.iter().filter_map(|id| Some((*id, passage(id)?))).collect()).await
+    pass(ids.iter().filter_map(|id| Some((*id, passage(id)?))).collect(), false).await
 }
 
-/// Carries rows each along its passage, and leaves none of them behind.
-pub(super) async fn carry(rows: Vec<(&RowId, Passage)>) -> Result<(), StoreError> {
-    let mut carried: Vec<BoxFuture<'_, _>> = Vec::new();
-    for (id, passage) in rows {
-        carried.push(Box::pin(async move { passage.carry(id).await }));
-    }
-    gather_all(carried).await.map(drop)
-}
-
-/// Brings rows each along its passage.
-pub(super) async fn pass(rows: Vec<(&RowId, Passage)>) -> Result<(), StoreError> {
+/// Brings rows each along its passage; where they are `carried`, none of them stays behind.
+pub(super) async fn pass(rows: Vec<(&RowId, Passage)>, carried: bool) -> Result<(), StoreError> {
     let mut brought: Vec<BoxFuture<'_, _>> = Vec::new();
     for (id, passage) in rows {
-        brought.push(Box::pin(async move { passage.bring(id).await }));
+        brought.push(Box::pin(async move { if carried { passage.carry(id).await } else { passage.bring(id).await } }));
     }
     gather_all(brought).await.map(drop)
 }

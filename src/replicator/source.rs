@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::look::look;
-use super::over::{carry, pass};
+use super::over::pass;
 use super::quarantine::{Quarantine, admissible};
 use super::removal::{removal, remove};
 use super::single::Single;
@@ -168,10 +168,8 @@ impl Source {
         };
         let rows = ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect();
         // While rows move, `rebalance` sees to what stays behind; afterwards nobody else does.
-        match self.region.published().is_some_and(|published| published.moving.is_some()) {
-            true => pass(rows).await,
-            false => carry(rows).await,
-        }
+        let moving = self.region.published().is_some_and(|published| published.moving.is_some());
+        pass(rows, !moving).await
     }
 
     /// A row under an announced delete may be there only because a write of another region took effect late.

@@ -113,7 +113,7 @@ impl RegionStore {
 
     /// What says when a row of this partition is old; `None` where it has no cold place.
     pub fn ageing(&self, table: &TableName, partition: &PartitionKey) -> Option<Ageing> {
-        self.published()?.rules.cold_place(table, partition)?.route?.ageing.clone()
+        self.published()?.rules.ageing(table, partition).cloned()
     }
 
     /// The home of rows of this partition with each of their cold places: that by the routes in force, and while rows move, the one that

@@ -11,11 +11,12 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::over::none_where_no_table;
 use super::patience::no_reply;
 use super::tombstones::{LookError, look_at_tombstones};
 use super::{Writer, Written};
 use crate::model::{Consistency, PartitionKey, Region, Row, RowKey, TableConsistency, TableName, Version};
-use crate::stores::{ErrorKind, Query, RegionStore, StoreError, Tables};
+use crate::stores::{Query, RegionStore, StoreError, Tables};
 
 /// The pause before the first look at a destination, which doubles, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(40);
@@ -78,14 +79,6 @@ pub async fn reached(
         there.extend(high.map(|(row, standing)| (row, Stands::Deleted(standing.tombstone.version))));
     }
     Ok(there)
-}
-
-/// A table that is missing holds no rows.
-fn none_where_no_table(found: Result<Vec<Row>, StoreError>) -> Result<Vec<Row>, StoreError> {
-    match found {
-        Err(error) if error.kind == ErrorKind::NoTable => Ok(Vec::new()),
-        found => found,
-    }
 }
 
 async fn read(

@@ -312,9 +312,10 @@ pub(super) async fn deleted(tables: &dyn Tables, id: &RowId) -> Result<Option<Ve
     Ok(tombstone(tables, id).await?.and_then(|tomb| tomb.version))
 }
 
-fn none_where_no_table<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+/// A table that is missing holds no rows.
+pub(super) fn none_where_no_table<T: Default>(read: Result<T, StoreError>) -> Result<T, StoreError> {
     match read {
-        Err(error) if error.kind == ErrorKind::NoTable => Ok(None),
+        Err(error) if error.kind == ErrorKind::NoTable => Ok(T::default()),
         read => read,
     }
 }

@@ -35,7 +35,7 @@ use crate::feed::{AccountShard, Shard};
 use crate::model::{PartitionKey, Region, SystemTable, TableName};
 use crate::replicator::{create_missing, endpoints};
 use crate::runtime::Runtime;
-use crate::stores::{Mirrors, Query, RegionStore, RoutesCopy, Scope, StoreError};
+use crate::stores::{Query, RegionStore, RoutesCopy, Scope, StoreError};
 use crate::topology::{Member, MoveState, MovingRows, PublishedRoutes, Routes, TableFilter};
 
 /// Passes of which the last may find more than a few rows: writers are faster than it is, and the next step brings the rest.
@@ -295,14 +295,13 @@ impl Rebalance {
         }
         let (paced, _) = self.store.paced((self.share_percent, self.account_rows), &self.runtime);
         let fresh = published.hold.min(self.settle_window) / 2;
-        let fills = published.moving.as_ref().is_some_and(|moving| moving.state == MoveState::Filling);
         Ok(Bringing {
             store: self.store.clone(),
             places: paced.by(is),
             was,
             tables: &self.tables,
             fresh,
-            mirrors: fills.then(|| Mirrors { region: self.store.clone(), epoch: published.epoch }),
+            mirrors: published.moving.as_ref().is_some_and(|moving| moving.state == MoveState::Filling),
             epoch: published.epoch,
         })
     }

@@ -38,7 +38,7 @@ pub(super) struct Bringing<'a> {
     /// How old a look may be that something is written or deleted by.
     pub fresh: Duration,
     /// Where rows were is where they are written still.
-    pub mirrors: Option<Mirrors>,
+    pub mirrors: bool,
     /// The epoch that this is done under.
     pub epoch: u64,
 }
@@ -246,7 +246,7 @@ impl Bringing<'_> {
         let region = self.store.region();
         let other = |found: &&Found| match there.get(&found.id).map(|row| row.version(region)) {
             None => true,
-            Some(version) if self.mirrors.is_some() => version != found.version,
+            Some(version) if self.mirrors => version != found.version,
             Some(version) => version < found.version,
         };
         Ok(found.iter().filter(other).collect())
@@ -268,7 +268,7 @@ impl Bringing<'_> {
             if *row < tomb.version { &mut buried } else { &mut above }.push(&tomb.id);
         }
         // A copy of what is deleted where it is written, by a clock that is behind.
-        if self.mirrors.is_some() && !above.is_empty() {
+        if self.mirrors && !above.is_empty() {
             let was = self.places.by(self.was);
             let there = in_turn(|| read_selected(&was, &above, Some(&VERSION_ALONE))).await?;
             buried.extend(above.into_iter().filter(|id| !there.contains_key(id)));
@@ -302,7 +302,7 @@ impl Bringing<'_> {
     /// Has rows stand at home that were cold in an account which is no cold place any more: where they are written at the time, from where
     /// they are brought like all others.
     async fn promote(&self, cold: &Arc<dyn Tables>, ids: &[&RowId]) -> Result<u64, RebalanceError> {
-        let rules = if self.mirrors.is_some() { self.was } else { self.places.configured() };
+        let rules = if self.mirrors { self.was } else { self.places.configured() };
         let mut promoted: Vec<BoxFuture<'_, Result<Promoted, RebalanceError>>> = Vec::with_capacity(ids.len());
         for id in ids.iter().copied() {
             let Some(home) = self.places.account(rules.place(&id.table, &id.partition).account) else { continue };
@@ -321,15 +321,19 @@ impl Bringing<'_> {
         Ok(promoted.iter().filter(|it| matches!(it, Promoted::Promoted | Promoted::Deleted)).count() as u64)
     }
 
+    pub(super) fn passage(&self, id: &RowId) -> Option<Passage> {
+        let from = self.places.account(self.was.place(&id.table, &id.partition).account)?.clone();
+        let to = self.places.holding(&id.table, &id.partition);
+        let mirrors = self.mirrors.then(|| Mirrors { region: self.store.clone(), epoch: self.epoch });
+        Some(Passage { from, to, fresh: self.fresh, mirrors })
+    }
+
     /// Brings these from where they were; says how many there was something of to bring.
     async fn bring(&self, ids: BTreeSet<&RowId>) -> Result<u64, RebalanceError> {
         let mut brought: Vec<BoxFuture<'_, Result<Over, RebalanceError>>> = Vec::with_capacity(ids.len());
         for id in ids {
-            let was = self.was.place(&id.table, &id.partition).account;
             // Every account that the rules name is there: nothing begins otherwise.
-            let Some(from) = self.places.account(was).cloned() else { continue };
-            let to = self.places.holding(&id.table, &id.partition);
-            let passage = Passage { from, to, fresh: self.fresh, mirrors: self.mirrors.clone() };
+            let Some(passage) = self.passage(id) else { continue };
             brought.push(Box::pin(async move {
                 match in_turn(|| passage.bring(id)).await {
                     // Others go on writing it: the next pass meets it.

@@ -269,7 +269,7 @@ impl Mover {
 
 /// What says when a row is old.
 fn ageing<'a>(routes: &'a PublishedRoutes, table: &TableName, row: &Row) -> Option<&'a Ageing> {
-    routes.rules.cold_place(table, row.body.partition())?.route?.ageing.as_ref()
+    routes.rules.ageing(table, row.body.partition())
 }
 
 /// The properties that dates of this table may stand in; none where no route goes by the age of its rows.

@@ -183,6 +183,11 @@ impl Routes {
         (account != self.place(table, partition).account).then_some(Place { account, route: Some(route) })
     }
 
+    /// What says when rows of a partition are old; `None` where they have no cold place.
+    pub fn ageing(&self, table: &TableName, partition: &PartitionKey) -> Option<&Ageing> {
+        self.cold_place(table, partition)?.route?.ageing.as_ref()
+    }
+
     /// The home of a partition, and the cold place of its rows.
     pub fn places(&self, table: &TableName, partition: &PartitionKey) -> (&AccountName, Option<&AccountName>) {
         (self.place(table, partition).account, self.cold_place(table, partition).map(|place| place.account))

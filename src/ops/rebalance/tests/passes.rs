@@ -4,7 +4,6 @@ use super::*;
 use crate::feed::{Shard, encode_change, encode_tombstone, tombstone_key};
 use crate::model::{Change, ClosedList, Tombstone};
 use crate::stores::memory::Fault;
-use crate::stores::{Mirrors, Passage};
 use crate::writer::Over;
 
 /// A tombstone where these routes have the row, with a version of this second.
@@ -36,7 +35,7 @@ fn bringing<'a>(store: &RegionStore, fills: bool, was: &'a Routes) -> Bringing<'
         was,
         tables: &TableFilter::Every,
         fresh: HOLD / 2,
-        mirrors: fills.then(|| Mirrors { region: store.clone(), epoch: 1 }),
+        mirrors: fills,
         epoch: 1,
     }
 }
@@ -171,7 +170,7 @@ async fn a_command_that_still_copies_leaves_alone_what_is_written_by_routes_that
         take_out(&store, &over(5), &id).await;
         put(&store, &over(5), &id, ("new", 20)).await;
         plant(planted.then_some(Bug::CopiedByOldRoutes));
-        let brought = passage_of(&slow, &id).bring(&id).await;
+        let brought = slow.passage(&id).expect("its account is there").bring(&id).await;
         plant(None);
         assert_eq!(brought.is_err(), !planted, "{brought:?}");
         let stands = if planted { "old" } else { "new" };
@@ -179,18 +178,12 @@ async fn a_command_that_still_copies_leaves_alone_what_is_written_by_routes_that
     }
 }
 
-fn passage_of(bringing: &Bringing<'_>, id: &RowId) -> Passage {
-    let from = bringing.places.by(bringing.was).holding(&id.table, &id.partition);
-    let to = bringing.places.holding(&id.table, &id.partition);
-    Passage { from, to, fresh: bringing.fresh, mirrors: bringing.mirrors.clone() }
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_is_carried_home_leaves_nothing_behind() {
     let world = World::new(1).await;
     let (store, id, was) = (world.store(5), id(moved()), over(4));
     put(&store, &over(4), &id, ("astray", 10)).await;
-    let passage = passage_of(&bringing(&store, false, &was), &id);
+    let passage = bringing(&store, false, &was).passage(&id).expect("its account is there");
     assert_eq!(passage.carry(&id).await.unwrap(), Over::Brought);
     assert_eq!(in_its_place(&store, &id).await.as_deref(), Some("astray"));
     assert_eq!(world.held().len(), 1);

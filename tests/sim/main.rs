@@ -96,6 +96,9 @@ fn main() -> ExitCode {
 /// One seed, with a bug by name where `SIM_BUG` says so.
 fn one(seed: u64) -> ExitCode {
     let bug = std::env::var("SIM_BUG").ok().map(|name| mutants::named(&name));
+    if let Ok(filter) = std::env::var("SIM_LOG") {
+        story::log(&filter);
+    }
     let summary = Summary::default();
     let ended = history::run(seed, bug);
     print!("{}", story::tell(&ended));

@@ -15,6 +15,7 @@ use crate::dice::Dice;
 use crate::kinds::Kind;
 use crate::oracle::Restraint;
 use crate::shape::Shape;
+use crate::world::ACCOUNTS;
 
 /// A line from somebody to a place.
 #[derive(Debug, Clone)]
@@ -182,6 +183,8 @@ impl Sky {
     /// What a request meets. Every request is a part of the trace.
     pub fn meet(&self, line: &Line, request: &Request<'_>) -> Option<Fault> {
         let now = Instant::now();
+        let (who, to) = (&line.who, ACCOUNTS[line.account]);
+        tracing::trace!(%who, region = self.regions[line.to], account = to, ?request, "asks");
         self.watch_age(line, request, now);
         if let Some(refused) = self.refused(line, request) {
             self.chronicle.trace(format_args!("{}>{} refused", line.who, line.to));

@@ -1,12 +1,34 @@
 //! What to tell of a history that failed: one line to repeat it, and the story of the row.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::sync::OnceLock;
 
 use tablerelay::model::RowId;
+use tokio::time::Instant;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::chronicle::{Book, Event, Touch};
 use crate::history::Ended;
 use crate::world::ACCOUNTS;
+
+/// Prints what the daemons log, with the history's time (seconds since the first line), as far as `filter` asks for it.
+pub fn log(filter: &str) {
+    let filter = EnvFilter::new(filter);
+    tracing_subscriber::fmt().with_env_filter(filter).with_timer(Clock::default()).with_writer(std::io::stdout).init();
+}
+
+/// The virtual clock.
+#[derive(Default)]
+struct Clock(OnceLock<Instant>);
+
+impl FormatTime for Clock {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        let now = Instant::now();
+        write!(w, "{:>9.3}", (now - *self.0.get_or_init(|| now)).as_secs_f64())
+    }
+}
 
 /// Tells of a failure.
 pub fn tell(ended: &Ended) -> String {

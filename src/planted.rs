@@ -28,6 +28,7 @@ closed_list! {
         RemoveFirst = "remove-first", "a delete removes the row before it raises the tombstone", "R5";
         RemoveBlindly = "remove-blindly", "a delete removes the row without its ETag", "R5";
         NoAnnouncement = "no-announcement", "what the destination has newer is not announced in the own feed", "R6";
+        TakenOutUnannounced = "taken-out-unannounced", "a row below a newer tombstone is taken out before the delete is announced", "R6";
         NoTakeOver = "no-take-over", "what the destination has newer is left there", "R6";
         FutureApplied = "future-applied", "a version from the future is applied", "R7";
         StaleLook = "stale-look", "a write goes out however old its look is", "R9";
@@ -97,6 +98,7 @@ closed_list! {
         CollectedWhileOut = "collected-while-out", "a tombstone goes although a region that was taken out still counts", "R8";
         MovedBlindly = "moved-blindly", "a row that moves to another account replaces what stands there, whatever that is", "routes";
         PreviousPlaceForgotten = "previous-place-forgotten", "what is written by the routes before is looked for where the new ones lead alone", "routes";
+        ReplayedElsewhere = "replayed-elsewhere", "a record out of quarantine is announced where the routes lead and not where it was found", "routes";
         OldPlaceNotRead = "old-place-not-read", "a reader looks where the routes in force lead alone while rows move", "routes";
         MovedRowDeletedUnverified = "moved-row-deleted-unverified", "what was moved is deleted where it was without a look at where it is", "routes";
         ColdPlaceForgotten = "cold-place-forgotten", "a row that is not at home is taken for absent without a look at its cold place", "routes";

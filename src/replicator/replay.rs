@@ -8,6 +8,7 @@ use super::rows::read_row;
 use crate::feed::{Entry, Reason, Source};
 use crate::model::{AccountName, ClosedList, PartitionKey, Row, RowBody, RowId, SystemTable, TableName, Version};
 use crate::model::{Region, Time};
+use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
 use crate::stores::{Condition, ErrorKind, Operation, RegionStore, StoreError};
 use crate::writer::{WriteError, Writer, WriterOptions};
@@ -147,14 +148,17 @@ pub async fn take_out(region: &RegionStore, row: &Row) -> Result<Taken, StoreErr
 
 /// Puts the record of an entry back into the feed, or its message back into its queue, since there is more to that than a
 /// record. Says whether there was anything to put.
+///
+/// A record is put back where it was found: whoever announced it there went by routes that led there, and so did the row, which is
+/// brought to where it belongs when the record is looked at.
 pub(super) async fn announce_again(region: &RegionStore, entry: &Entry) -> Result<bool, StoreError> {
+    let of = |account: &AccountName| region.accounts().iter().find(|own| own.tables.account() == account);
+    let found_in = entry.account.as_ref().and_then(of);
     match entry.source {
         _ if entry.cut > 0 => Ok(false),
         Source::Hint => Ok(false),
         Source::Message => {
-            let account = entry.account.as_ref();
-            let of = |account: &AccountName| region.accounts().iter().find(|own| own.tables.account() == account);
-            let Some(queue) = account.and_then(of).and_then(|account| account.queue.as_ref()) else { return Ok(false) };
+            let Some(queue) = found_in.and_then(|account| account.queue.as_ref()) else { return Ok(false) };
             queue.send(&entry.whole).await?;
             Ok(true)
         }
@@ -162,11 +166,61 @@ pub(super) async fn announce_again(region: &RegionStore, entry: &Entry) -> Resul
             let Ok(record) = RowBody::parse(&entry.whole) else { return Ok(false) };
             let table = entry.table.as_deref().and_then(|table| TableName::new(table).ok());
             let (Some(table), Some(partition)) = (table, entry.partition.as_deref()) else { return Ok(false) };
-            let tables = region.holding(&table, &PartitionKey::from(partition));
+            let found_in = found_in.filter(|_| !planted(Bug::ReplayedElsewhere)).map(|account| account.tables.clone());
+            let tables = found_in.unwrap_or_else(|| region.holding(&table, &PartitionKey::from(partition)));
             match tables.write(&SystemTable::Feed.name(), &Operation::Insert(record)).await {
                 Err(error) if error.kind != ErrorKind::AlreadyExists => Err(error),
                 _ => Ok(true),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::feed::{Malformed, encode_change, is_record_key};
+    use crate::model::Change;
+    use crate::stores::Account;
+    use crate::stores::memory::MemoryTables;
+    use crate::topology::Routes;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_is_put_back_where_it_was_found() {
+        let (region, runtime) = (Region::new("east").unwrap(), Runtime::simulated(Time::from_unix_seconds(1_000), 1));
+        let [one, two] = ["one", "two"].map(|name| AccountName::new(name).unwrap());
+        let stores = [&one, &two].map(|name| MemoryTables::new(region.clone(), name.clone(), runtime.clone()));
+        for store in &stores {
+            crate::stores::Tables::create_table(store.as_ref(), &SystemTable::Feed.name()).await.unwrap();
+        }
+        let accounts = stores.iter().map(|tables| Account { tables: tables.clone(), queue: None }).collect();
+        let store = RegionStore::routed(region.clone(), accounts, Routes::new(Vec::new(), [one.clone()]).unwrap());
+        let records = |store: &Arc<MemoryTables>| {
+            let feed = store.snapshot(&SystemTable::Feed.name());
+            feed.iter().filter(|row| is_record_key(row.body.row())).count()
+        };
+        let change = |second| Change {
+            table: TableName::new("orders").unwrap(),
+            partition: "p".into(),
+            puts: vec!["a".into()],
+            deletes: Vec::new(),
+            version: Version::implicit(Time::from_unix_seconds(second), &region),
+            base: None,
+        };
+        let entry = |second, account: AccountName| {
+            let whole = encode_change(&change(second)).unwrap()[0].json().to_string();
+            let why = Malformed::new(Reason::FutureVersion, "it was ahead");
+            let mut entry = Entry::new(Source::Record, &why, runtime.now(), whole);
+            (entry.table, entry.partition) = (Some("orders".to_owned()), Some("p".to_owned()));
+            entry.account = Some(account);
+            entry
+        };
+        // No route leads to the second; a third is no longer in the configuration.
+        assert!(announce_again(&store, &entry(1, two)).await.unwrap());
+        assert_eq!(stores.each_ref().map(&records), [0, 1]);
+        assert!(announce_again(&store, &entry(2, AccountName::new("gone").unwrap())).await.unwrap());
+        assert_eq!(stores.each_ref().map(&records), [1, 1], "by the routes, where nothing else is to be had");
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -285,7 +286,11 @@ impl Journal {
         let asked = async {
             match self.told_in(store, id, loser, stored).await? {
                 Some(true) if deleted => self.came_before(store, id, loser, winner).await,
-                Some(false) if self.may_be_collected(by, loser).await => Ok(None),
+                Some(false) if self.may_be_collected(by, loser).await => match deleted {
+                    // The log may be gone; the tombstone stands.
+                    true => Ok(self.came_before(store, id, loser, winner).await?.filter(|before| *before)),
+                    false => Ok(None),
+                },
                 told => Ok(told),
             }
         };
@@ -296,17 +301,21 @@ impl Journal {
     }
 
     /// Whether what the log of `by` told of the loser may be collected. A record may be open for longer than a log outlives its
-    /// link's Last Sync Time, where it is the end of the record that does not get through, or another consumer that waits.
+    /// link's Last Sync Time, where it is the end of the record that does not get through, or another consumer that waits. Nor is it
+    /// the loser's own region alone that may have brought it: whoever has taken it over brings it to the others, by a link of its own.
     async fn may_be_collected(&self, by: &Region, loser: &Version) -> bool {
-        let Some(store) = self.region(&loser.issued_in()) else { return true };
-        // Its Last Sync Times are the word of its own region, which may be another one than that of this daemon.
-        match timeout(self.patience(), last_syncs(store)).await {
-            Ok(Ok(passed)) => {
-                let passed = passed.get(by).copied().flatten();
-                passed.is_some_and(|last_sync| loser.time() + self.log_outlives <= last_sync)
+        let sources = self.others.iter().chain([&self.store]).filter(|store| store.region() != by);
+        let collected = sources.map(|store| async {
+            // Its Last Sync Times are the word of its own region, which may be another one than that of this daemon.
+            match timeout(self.patience(), last_syncs(store)).await {
+                Ok(Ok(passed)) => {
+                    let passed = passed.get(by).copied().flatten();
+                    passed.is_some_and(|last_sync| loser.time() + self.log_outlives <= last_sync)
+                }
+                Ok(Err(_)) | Err(_) => true,
             }
-            Ok(Err(_)) | Err(_) => true,
-        }
+        });
+        self.region(&loser.issued_in()).is_none() || join_all(collected).await.into_iter().any(|collected| collected)
     }
 
     /// A tombstone is raised below a newer row as well, and told: what counts is which of the two that store took in first.

@@ -1,5 +1,7 @@
 //! What is in the conflict journal, and what is not.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use super::*;
 use crate::replicator::conflict::Conflict;
 
@@ -146,4 +148,56 @@ async fn what_a_version_from_the_future_will_overwrite_is_named_before_its_annou
     let [conflict] = world.conflicts().try_into().unwrap();
     assert_eq!((&conflict.winner.version, &conflict.loser.version), (&ahead, &low));
     assert!(conflict.loser.row.as_deref().is_some_and(|row| row.contains("from the east")), "{conflict:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_not_certain_where_a_third_region_may_have_brought_the_loser() {
+    let mut world = World::new(3).await;
+    let old = world.put(0, "p", "a", "old").await;
+    // West has brought it to north, long ago: what the log told of that is collected.
+    world.stores[1].write(&table(), &Operation::Insert(World::body("p", "a", "old", &old))).await.unwrap();
+    world.start_one(1, &Settings::default());
+    world.start_one(2, &Settings::default());
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(records(&world.stores[0]).len(), 1, "east has no daemon, so its link to north has no Last Sync Time");
+    let new = world.put(1, "p", "a", "new").await;
+    world.arrives(0, &new).await;
+    let [conflict] = world.conflicts().try_into().unwrap();
+    assert_eq!((&conflict.loser.version, conflict.asked), (&old, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_where_a_delete_had_come_in_is_no_conflict_though_no_log_tells_of_that_any_more() {
+    let mut world = World::new(3).await;
+    let deleted = world.delete(0, "p", "a").await;
+    let id = RowId::new(table(), "p".into(), "a".into());
+    let stone = Operation::Insert(encode_tombstone(&Tombstone { id, version: deleted }));
+    world.stores[1].write(&SystemTable::Feed.name(), &stone).await.unwrap();
+    world.start_one(1, &Settings::default());
+    world.start_one(2, &Settings::default());
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(records(&world.stores[0]).len(), 1, "east has no daemon");
+    let new = world.put(1, "p", "a", "new").await;
+    world.arrives(0, &new).await;
+    assert_eq!(world.conflicts(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_gives_way_to_a_delete_is_weighed_once() {
+    let mut world = World::new(2).await;
+    let low = world.put(1, "p", "a", "from the north").await;
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let delete = world.delete(0, "p", "a").await;
+    let weighed = Arc::new(AtomicUsize::new(0));
+    let counted = weighed.clone();
+    world.faults(1).set_rule(move |request| {
+        let names = request.table == Some(&SystemTable::Conflicts.name()) && request.kind == RequestKind::Write;
+        counted.fetch_add(usize::from(names), Relaxed);
+        None
+    });
+    world.start_one(1, &Settings::default());
+    world.until("the delete is taken over", 20, |world| world.contents(1).is_empty()).await;
+    let [conflict] = world.conflicts().try_into().unwrap();
+    assert_eq!((&conflict.winner.version, &conflict.loser.version), (&delete, &low));
+    assert_eq!(weighed.load(Relaxed), 1);
 }

@@ -20,7 +20,7 @@ use super::late::{self, LateDesk, Ruling};
 use super::rows::read_rows;
 use super::single::{Unsettled, raise};
 use super::tombstones::Tomb;
-use crate::apply::{AfterFailure, Step, Transaction, after_failure, plan};
+use crate::apply::{Step, Transaction, plan};
 use crate::batch::Parcel;
 use crate::feed::Shard;
 use crate::model::{AccountName, ClosedList, Etag, Region, RowId, SystemTable, Tombstone, Version};
@@ -403,6 +403,7 @@ impl Delivery {
         self.create_tables(items).await?;
         let looks = |item: &Item| item.is_open() && !item.overtaken && item.stands_there();
         let ids: Vec<&RowId> = items.iter().filter(|item| looks(item)).map(|item| &item.parcel.id).collect();
+        let began = Instant::now();
         let tombs = if ids.is_empty() { Default::default() } else { self.to.tombstones.of_rows(&ids).await? };
         for (n, item) in items.iter_mut().enumerate() {
             if !item.is_open() || item.overtaken {
@@ -413,16 +414,24 @@ impl Delivery {
                 continue;
             }
             let tomb = tombs.get(&item.parcel.id).cloned();
-            let deleted = tomb.as_ref().and_then(|tomb| tomb.version.as_ref());
-            if deleted.is_some() && deleted > item.parcel.finding.version() && !self.is_own_order(item, deleted) {
-                let deleted = deleted.cloned().map(Finding::Deleted);
-                item.tomb = tomb;
-                self.weigh_taken_out(item, deleted).await?;
-                self.take_out(item).await;
-                disagreements.push(n);
-            } else {
-                self.weigh_raised(item, tomb.as_ref()).await?;
-                item.done();
+            let deleted = tomb.as_ref().and_then(|tomb| tomb.version.clone());
+            let deleted = deleted.filter(|deleted| item.parcel.finding.version() < Some(deleted));
+            match deleted.filter(|deleted| !self.is_own_order(item, deleted)) {
+                Some(deleted) => {
+                    item.tomb = tomb;
+                    let deleted = Finding::Deleted(deleted);
+                    self.weigh_taken_out(item, &deleted).await?;
+                    if planted(Bug::TakenOutUnannounced) {
+                        self.take_out(item).await;
+                        disagreements.push(n);
+                    } else {
+                        self.overrule(item, deleted, began).await;
+                    }
+                }
+                None => {
+                    self.weigh_raised(item, tomb.as_ref()).await?;
+                    item.done();
+                }
             }
         }
         Ok(())
@@ -445,20 +454,20 @@ impl Delivery {
     }
 
     /// Whoever raised that tombstone may be gone: what it overrules here is weighed as if they were.
-    async fn weigh_taken_out(&self, item: &Item, deleted: Option<Finding>) -> Result<(), StoreError> {
-        let (Some(winner), Some(version)) = (deleted, item.parcel.finding.version()) else { return Ok(()) };
+    async fn weigh_taken_out(&self, item: &Item, deleted: &Finding) -> Result<(), StoreError> {
+        let Some(version) = item.parcel.finding.version() else { return Ok(()) };
         let lost = Lost { version: version.clone(), row: None, deleted: None };
         let parcel = Parcel { base: None, ..item.parcel.clone() };
-        self.weigh(&parcel, &winner, lost).await
+        self.weigh(&parcel, deleted, lost).await
     }
 
     /// R10 before R4: a row of the destination's own, which stood there before we came, below a delete of its own. Its store has
     /// put the one over the other, or has the delete under way; either way its own feed tells.
-    fn is_own_order(&self, item: &Item, deleted: Option<&Version>) -> bool {
-        let own = |version: Option<&Version>| version.is_some_and(|version| version.is_of(self.to.region()));
+    fn is_own_order(&self, item: &Item, deleted: &Version) -> bool {
+        let own = |version: &Version| version.is_of(self.to.region());
         self.to.copy.is_none()
             && item.verdict == Some(Verdict::Equal)
-            && own(item.parcel.finding.version())
+            && item.parcel.finding.version().is_some_and(own)
             && own(deleted)
     }
 
@@ -491,6 +500,23 @@ impl Delivery {
         }
     }
 
+    /// R6, then R4's last step, for a row that stands below a newer tombstone of the destination: the delete is announced and applied
+    /// here first. It may have no announcement that is still open (that of a conditional delete which was refused has gone) and is
+    /// done by our taking the row out: were we to die then, no other region would ever hear of it.
+    async fn overrule(&self, item: &mut Item, deleted: Finding, began: Instant) {
+        match self.referee.yields(&self.to, &item.parcel.id, deleted, began).await {
+            Ok(Disagreement::Gone) => item.overtaken = true,
+            Ok(Disagreement::Waits) => item.outcome = Some(Outcome::LookLater),
+            Ok(settled) => {
+                self.take_out(item).await;
+                if item.is_open() && !item.overtaken {
+                    item.outcome = Some(outcome_of(settled));
+                }
+            }
+            Err(error) => item.outcome = Some(Outcome::Failed(error)),
+        }
+    }
+
     /// R6 and R10, for a row of which the destination has something newer.
     async fn settle(&self, item: &mut Item) {
         if !item.is_open() || item.overtaken {
@@ -500,11 +526,8 @@ impl Delivery {
             self.to.forget(&item.parcel.id);
         }
         match self.referee.settle(&self.to, &item.parcel).await {
-            Ok(Disagreement::Superseded) => item.outcome = Some(Outcome::Done(ApplyOutcome::Superseded)),
-            Ok(Disagreement::Lifted) => item.outcome = Some(Outcome::Done(ApplyOutcome::Lifted)),
-            Ok(Disagreement::Quarantined) => item.outcome = Some(Outcome::Done(ApplyOutcome::Quarantined)),
-            Ok(Disagreement::Waits) => item.outcome = Some(Outcome::LookLater),
             Ok(Disagreement::Gone) => item.overtaken = true,
+            Ok(disagreement) => item.outcome = Some(outcome_of(disagreement)),
             Err(error) => item.outcome = Some(Outcome::Failed(error)),
         }
     }
@@ -551,6 +574,17 @@ impl Delivery {
     }
 }
 
+/// What a settled disagreement means for what was brought. One that is gone is met in the next round.
+fn outcome_of(disagreement: Disagreement) -> Outcome {
+    match disagreement {
+        Disagreement::Superseded => Outcome::Done(ApplyOutcome::Superseded),
+        Disagreement::Lifted => Outcome::Done(ApplyOutcome::Lifted),
+        Disagreement::Quarantined => Outcome::Done(ApplyOutcome::Quarantined),
+        Disagreement::Waits => Outcome::LookLater,
+        Disagreement::Gone => Outcome::LookAgain,
+    }
+}
+
 /// Whether the destination may hold something that its cache does not have. An equal row counts: the daemon that wrote
 /// it may have died before it told.
 fn changed(outcome: ApplyOutcome) -> bool {
@@ -559,17 +593,4 @@ fn changed(outcome: ApplyOutcome) -> bool {
 
 fn is_single_delete(transaction: &Transaction) -> bool {
     matches!(transaction.operations.as_slice(), [Operation::Delete { .. }])
-}
-
-impl Item {
-    /// What a failed request means for this row.
-    fn fail(&mut self, failure: &TransactionError, position: usize, rows: usize) {
-        match after_failure(failure, position, rows) {
-            AfterFailure::StartOver => self.overtaken = true,
-            AfterFailure::Alone => (self.overtaken, self.alone) = (true, true),
-            AfterFailure::CreateTable => (self.overtaken, self.no_table) = (true, true),
-            AfterFailure::Refused => self.outcome = Some(Outcome::Refused(failure.error.clone())),
-            AfterFailure::Later => self.outcome = Some(Outcome::Failed(failure.error.clone())),
-        }
-    }
 }

@@ -58,7 +58,6 @@ impl Referee {
             _ => deliver_delete(version, self.decider(to, version), &there),
         };
         let settled = match verdict {
-            Verdict::Newer if to.copy.is_some() => return self.yield_to_copy(to, id, &stand.newest(to.region())).await,
             Verdict::Newer => {
                 let newer = stand.newest(to.region());
                 let newer = match (&newer, &there.tombstone) {
@@ -68,7 +67,7 @@ impl Referee {
                     }
                     _ => newer,
                 };
-                return self.yield_to(to, id, newer, began).await;
+                return self.yields(to, id, newer, began).await;
             }
             Verdict::Lift => to.single.lift(id, version).await,
             _ => return Ok(Disagreement::Gone),
@@ -85,6 +84,20 @@ impl Referee {
                 Ok(Disagreement::Quarantined)
             }
             Err(Unsettled::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Gives way here to what a destination has, as far as that has a word. `began` is when the reading of it began.
+    pub async fn yields(
+        &self,
+        to: &Destination,
+        id: &RowId,
+        theirs: Finding,
+        began: Instant,
+    ) -> Result<Disagreement, StoreError> {
+        match to.copy {
+            Some(_) => self.yield_to_copy(to, id, &theirs).await,
+            None => self.yield_to(to, id, theirs, began).await,
         }
     }
 

@@ -4,11 +4,12 @@ use tokio::time::Instant;
 
 use super::journal::Lost;
 use super::tombstones::Tomb;
+use crate::apply::{AfterFailure, after_failure};
 use crate::batch::Parcel;
 use crate::model::{Etag, Row, RowId, Version};
 use crate::planted::{Bug, planted};
 use crate::resolve::{Content, Finding, Verdict};
-use crate::stores::{Condition, Operation, StoreError};
+use crate::stores::{Condition, Operation, StoreError, TransactionError};
 use crate::telemetry::metrics::ApplyOutcome;
 use crate::topology::CopyRule;
 
@@ -107,6 +108,17 @@ impl Item {
     pub fn says_otherwise(&self) -> bool {
         let (Finding::Row { body, .. }, Some(there)) = (&self.parcel.finding, &self.there) else { return false };
         body.json() != there.body.json() && Content::of(body) != Content::of(&there.body)
+    }
+
+    /// What a failed request means for this row.
+    pub fn fail(&mut self, failure: &TransactionError, position: usize, rows: usize) {
+        match after_failure(failure, position, rows) {
+            AfterFailure::StartOver => self.overtaken = true,
+            AfterFailure::Alone => (self.overtaken, self.alone) = (true, true),
+            AfterFailure::CreateTable => (self.overtaken, self.no_table) = (true, true),
+            AfterFailure::Refused => self.outcome = Some(Outcome::Refused(failure.error.clone())),
+            AfterFailure::Later => self.outcome = Some(Outcome::Failed(failure.error.clone())),
+        }
     }
 
     /// Whether it still has to be settled.

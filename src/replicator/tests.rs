@@ -10,6 +10,7 @@ mod quarantine;
 mod readers;
 mod roles;
 mod storm;
+mod taken_out;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -437,25 +438,6 @@ async fn what_a_destination_has_newer_is_announced_for_every_other_region() {
     world.settle(Duration::from_secs(100)).await;
     world.assert_equal();
     assert_eq!(world.contents(2)[0].version(), Some(&newer));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_row_that_is_deleted_while_it_is_inserted_is_taken_out_again() {
-    let mut world = World::new(2).await;
-    // The insert at the destination is on its way for a second, after the look at the tombstone.
-    world.faults(1).set_rule(|request| {
-        let inserts = request.table == Some(&table()) && matches!(request.operations, [Operation::Insert(_)]);
-        inserts.then_some(Fault::Delay(Duration::from_secs(1)))
-    });
-    world.start_one(0, &Settings::default());
-    world.put(0, "p", "a", "older").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let delete = world.delete(1, "p", "a").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(world.contents(1).is_empty(), "R4 looks at the tombstone after the insert");
-    assert!(world.contents(0).is_empty(), "R6 takes the delete over");
-    let tombstones = world.stores[0].snapshot(&SystemTable::Feed.name());
-    assert!(tombstones.iter().any(|row| row.body.string("Version").as_deref() == Some(delete.as_str())));
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,13 +23,13 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::ReplaceBlindly, 0),               // a rule of every moment
     (Bug::InsertBlindly, 0),                // a rule of every moment
     (Bug::NoLookAfterInsert, 36),           // no acknowledged write is lost
-    (Bug::NoLookAfterReplace, 247),         // a row below a newer tombstone is taken out again
-    (Bug::NoLookAfterEqual, 222),           // a row below a newer tombstone is taken out again
+    (Bug::NoLookAfterReplace, 223),         // a row below a newer tombstone is taken out again
+    (Bug::NoLookAfterEqual, 254),           // every region is equal
     (Bug::OlderWins, 0),                    // a rule of every moment
     (Bug::NoRaise, 0),                      // a rule of every moment
     (Bug::RemoveFirst, 0),                  // a rule of every moment
     (Bug::RemoveBlindly, 0),                // a rule of every moment
-    (Bug::NoAnnouncement, 1742),            // survivors are equal without the lost region
+    (Bug::NoAnnouncement, 1021),            // survivors are equal without the lost region
     (Bug::NoTakeOver, 1),                   // what was lost to another region is in the journal
     (Bug::FutureApplied, 18),               // a rule of every moment
     (Bug::StaleLook, 91),                   // a rule of every moment
@@ -37,7 +37,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::NoLiftOfDeletes, 738),            // a region's own order is kept
     (Bug::EndBeforeApply, 1),               // what was lost to another region is in the journal
     (Bug::FailedIsDone, 1),                 // Last Sync Time is true
-    (Bug::UnknownIsDone, 3),                // Last Sync Time is true
+    (Bug::UnknownIsDone, 25),               // Last Sync Time is true
     (Bug::TransactionTorn, 1),              // Last Sync Time is true
     (Bug::WrongEtag, 4),                    // a rule of every moment
     (Bug::EtagKept, 0),                     // everything ends in time
@@ -63,9 +63,9 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::HintsNotCounted, 0),              // Last Sync Time is true
     (Bug::HintDropped, 27),                 // Last Sync Time is true
     (Bug::RetryAfterIgnored, 18),           // a rule of every moment
-    (Bug::BudgetNotKept, 21),               // a rule of every moment
+    (Bug::BudgetNotKept, 93),               // a rule of every moment
     (Bug::ShutForGood, 7),                  // every shard is carried, and evenly
-    (Bug::HeartbeatUnheard, 1),             // an unreachable region is told, idle or not
+    (Bug::HeartbeatUnheard, 11),            // an unreachable region is told, idle or not
     (Bug::ShardsKept, 7),                   // every shard is carried, and evenly
     (Bug::DeadCounted, 0),                  // every shard is carried, and evenly
     (Bug::ClaimNotConfirmed, 12),           // a shard has one carrier at most
@@ -75,21 +75,21 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::AllRefuse, 128),                  // not all regions refuse their readers at once
     (Bug::SilenceIsFresh, 18),              // how fresh a region says it is, it is
     (Bug::SuspectsCount, 41),               // a scrubber tells of nothing that is not so
-    (Bug::WaitsUnasked, 17),                // a scrubber tells of nothing that is not so
+    (Bug::WaitsUnasked, 41),                // a scrubber tells of nothing that is not so
     (Bug::KeyBeforeRows, 74),               // every region is equal
     (Bug::ResumedAsCopied, 74),             // every region is equal
     (Bug::CopiedBare, 10),                  // a rule of every moment
     (Bug::MendedAnew, 17),                  // what is repaired is as it was
     (Bug::WrongLink, 150),                  // what was waited for is there
     (Bug::HintNotLookedBack, 2507),         // a scrubber tells of nothing that is not so
-    (Bug::StaleEpochObeyed, 129),           // a rule of every moment
+    (Bug::StaleEpochObeyed, 914),           // a rule of every moment
     (Bug::LateDelivered, 2),                // a rule of every moment
     (Bug::LateTakenOver, 118),              // a rule of every moment
     (Bug::LateNotNamed, 4),                 // what was lost to another region is in the journal
     (Bug::LateNotOverruled, 2),             // Last Sync Time is true
     (Bug::RoleReadOnce, 0),                 // everything ends in time
     (Bug::EarlyServing, 24),                // a rule of every moment
-    (Bug::SurvivorsUnequal, 166),           // a scrubber tells of nothing that is not so
+    (Bug::SurvivorsUnequal, 215),           // survivors are equal without the lost region
     (Bug::CollectedByAge, 45),              // a rule of every moment
     (Bug::CollectedUnverified, 1127),       // a rule of every moment
     (Bug::CollectedOneWay, 1626),           // a rule of every moment
@@ -97,12 +97,13 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::CollectedWhileOut, 45),           // a rule of every moment
     (Bug::ResidualLost, 31),                // Last Sync Time is true
     (Bug::MovedBlindly, 11),                // a rule of every moment
+    (Bug::ReplayedElsewhere, 4533),         // Last Sync Time is true
     (Bug::PreviousPlaceForgotten, 81),      // every cache is current
     (Bug::OldPlaceNotRead, 11),             // a rule of every moment
     (Bug::MovedRowDeletedUnverified, 1453), // a rule of every moment
     (Bug::ColdPlaceForgotten, 193),         // Last Sync Time is true
-    (Bug::InsertedUnlooked, 613),           // the journal names true conflicts alone
-    (Bug::OldRowNotTouched, 14445),         // every row lies where the routes lead
+    (Bug::InsertedUnlooked, 6521),          // the journal names true conflicts alone
+    (Bug::OldRowNotTouched, 4533),          // every region is equal
     (Bug::DemotedBlindly, 25),              // a rule of every moment
 ];
 

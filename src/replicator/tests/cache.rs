@@ -189,12 +189,12 @@ async fn a_cache_hears_of_a_row_that_was_written_over_another_and_taken_out_agai
     let id = RowId::new(table(), "p".into(), "a".into());
     let stone = Operation::Insert(encode_tombstone(&Tombstone { id, version: world.version(1) }));
     world.stores[1].write(&SystemTable::Feed.name(), &stone).await.unwrap();
-    // When east's daemon takes its row out of north again, north's has brought the delete to east already.
+    // When east's daemon has written its row in north, north's brings the delete to east, before east's finds out.
     let (store, brought) = (world.stores[0].by_another_line(), std::sync::atomic::AtomicBool::new(false));
     world.faults(1).set_rule(move |request| {
-        let takes_out = request.table == Some(&table())
-            && request.operations.iter().any(|operation| matches!(operation, Operation::Delete { .. }));
-        if takes_out && !brought.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        let writes = request.table == Some(&table())
+            && request.operations.iter().any(|operation| matches!(operation, Operation::Replace(..)));
+        if writes && !brought.swap(true, std::sync::atomic::Ordering::Relaxed) {
             let gone = Operation::Delete { partition: "p".into(), row: "a".into(), condition: Condition::Present };
             let feed = SystemTable::Feed.name();
             store.write(&feed, &stone).now_or_never().expect("it answers at once").unwrap();

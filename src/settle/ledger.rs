@@ -312,7 +312,10 @@ impl Ledger {
             anew |= (part.delete || !alone) && settled && part.settled.is_none();
             part.note(looked.look, says, settled, alone);
             if says == Meaning::NotYet {
-                part.not_yet(looked.began_storage);
+                // Another region's row may land where the row has just been deleted, for as long as it takes to find that out. One of the
+                // region that deleted it was put there by that region's own store.
+                let landed = |found: &Version| !found.is_of(&version.issued_in());
+                part.not_yet(looked.began_storage, part.delete && looked.finding.version().is_some_and(landed));
             }
             tell |= settled || says != Meaning::NotYet;
         }
@@ -534,7 +537,7 @@ impl Ledger {
             }
             let end = self.rules.end_of_window(record.inserted, part.delete);
             let settles = storage_now.map_or(now + self.rules.last_retry, |storage| now + end.since(storage));
-            let at = if part.seen.is_none() { settles.min(now + backoff) } else { settles };
+            let at = if part.stands.is_none() { settles.min(now + backoff) } else { settles };
             // Never in the same instant again: an estimate a tick short would spin.
             let at = at.max(now + Duration::from_millis(1));
             next = Some(next.map_or(at, |next| next.min(at)));

@@ -71,6 +71,8 @@ pub(super) struct Part {
     since: u64,
     /// The first look that saw the announced version or a newer one.
     pub seen: Option<u64>,
+    /// The first look from which on what was seen has not been undone.
+    pub stands: Option<u64>,
     /// When the last look began that did not see it, by the storage clock: its write came after that, if at all.
     unseen: Option<Time>,
     /// The looks, first and last of a run, that saw exactly the announced version.
@@ -95,6 +97,7 @@ impl Part {
             delete,
             since,
             seen: None,
+            stands: None,
             unseen: None,
             exact: None,
             run_is_open: false,
@@ -122,9 +125,13 @@ impl Part {
         self.has_it.contains(consumer)
     }
 
-    /// Notes that a look which began then did not see it.
-    pub fn not_yet(&mut self, began: Option<Time>) {
+    /// Notes that a look which began then did not see it; where it was seen before, whether that is `undone`: whoever gets what
+    /// this look found does not have it.
+    pub fn not_yet(&mut self, began: Option<Time>, undone: bool) {
         self.unseen = self.unseen.max(began);
+        if undone && !planted(Bug::UndoneIsDelivered) {
+            self.stands = None;
+        }
     }
 
     /// Notes what a look says. Where another daemon may have something of this row under way (`alone` is not so), that it
@@ -132,6 +139,7 @@ impl Part {
     pub fn note(&mut self, look: u64, says: Meaning, settled: bool, alone: bool) {
         if says != Meaning::NotYet {
             self.seen.get_or_insert(look);
+            self.stands.get_or_insert(look);
         }
         if settled {
             self.settled.get_or_insert(look);
@@ -153,7 +161,7 @@ impl Part {
 
     /// A consumer has what `look` found.
     pub fn delivered(&mut self, consumer: usize, look: u64) {
-        if self.seen.is_some_and(|seen| look >= seen) {
+        if self.stands.is_some_and(|since| look >= since) {
             self.has_it.insert(consumer);
         }
         if self.exact.is_some_and(|(first, last)| (first..=last).contains(&look)) {

@@ -361,3 +361,46 @@ fn an_announcement_whose_write_was_not_seen_makes_nobody_stale() {
     pass(&mut world);
     assert_eq!(world.ledger.fresh_to(0), Some(world.storage_now()));
 }
+
+#[test]
+fn whoever_got_a_row_that_landed_over_a_delete_does_not_have_the_delete() {
+    let pass = |world: &mut World| {
+        let (at, now) = (world.now(), Some(world.storage_now()));
+        world.ledger.begin_pass(now);
+        world.announce(3, &["a"], &[]);
+        world.announce(5, &[], &["a"]);
+        world.ledger.complete_pass(at);
+    };
+    let landed = |region: &str| {
+        let version = Version::new(Time::from_ticks(4), &Region::new(region).unwrap(), WriterId(1));
+        let body = RowBody::parse(r#"{"PartitionKey":"p","RowKey":"r"}"#).unwrap();
+        Finding::Row { version, body }
+    };
+    for (region, has_it) in [("east", false), ("west", true)] {
+        let mut world = World::new(1);
+        world.advance(Duration::from_secs(1));
+        let inserted = world.storage_now();
+        pass(&mut world);
+        assert_eq!(world.look(|_| Finding::Deleted(version(5))).len(), 1, "it is offered, and is on its way");
+        // Both are looked at again for the put below, whose turn is not over.
+        world.advance(Duration::from_secs(1));
+        let now = world.now();
+        world.ledger.look_again(&row("a"), 0, now);
+        let offers = world.look(|_| landed(region));
+        assert_eq!(offers.len(), 1, "it is above the put");
+        world.deliver(&offers);
+        pass(&mut world);
+        assert_eq!(world.ledger.last_sync(0) > Some(inserted), has_it, "{region}");
+        if !has_it {
+            assert!(
+                world.ledger.next_due().unwrap() <= world.now() + Duration::from_secs(2),
+                "it is looked at again soon"
+            );
+            world.advance(Duration::from_secs(2));
+            let offers = world.look(|_| Finding::Deleted(version(5)));
+            world.deliver(&offers);
+            pass(&mut world);
+            assert!(world.ledger.last_sync(0) > Some(inserted));
+        }
+    }
+}

@@ -34,6 +34,7 @@ closed_list! {
         StaleLook = "stale-look", "a write goes out however old its look is", "R9";
         NoLift = "no-lift", "a region's own older version is put back over what stands there", "R10";
         NoLiftOfDeletes = "no-lift-of-deletes", "a region's own older delete is put back over what stands there", "R10";
+        UndoneIsDelivered = "undone-is-delivered", "whoever has the row that landed over a delete is thought to have the delete", "the ledger";
         EndBeforeApply = "end-before-apply", "what was offered counts as delivered", "the ledger";
         FailedIsDone = "failed-is-done", "a failed transaction is taken for a success", "the lane";
         UnknownIsDone = "unknown-is-done", "a lost reply is taken for a success", "the lane";
@@ -46,6 +47,7 @@ closed_list! {
         CacheHintNotDurable = "cache-hint-not-durable", "what a parked cache misses is kept nowhere", "hints of the cache";
         CacheHoldsTheFeed = "cache-holds-the-feed", "records wait for a cache that is down", "hints of the cache";
         FlushUnnoticed = "flush-unnoticed", "a cache that was emptied is thought to hold what it held", "the cache's markers";
+        CacheShownStale = "cache-shown-stale", "what was found long ago is shown to the cache", "R9";
         CacheOrderIgnored = "cache-order-ignored", "a version that stands nowhere but in the cache is left there", "R10";
         NotTold = "not-told", "what was delivered is not written to the applied log", "the applied log";
         MessageFirst = "message-first", "a queue message is deleted before its record stands", "the queue's reader";
@@ -98,6 +100,8 @@ closed_list! {
         CollectedWhileOut = "collected-while-out", "a tombstone goes although a region that was taken out still counts", "R8";
         MovedBlindly = "moved-blindly", "a row that moves to another account replaces what stands there, whatever that is", "routes";
         PreviousPlaceForgotten = "previous-place-forgotten", "what is written by the routes before is looked for where the new ones lead alone", "routes";
+        BroughtDeleteUnannounced = "brought-delete-unannounced", "a row that goes below a tombstone which was brought over is announced by nobody", "routes";
+        RefusedLeftAlone = "refused-left-alone", "a row goes from where it was before the tombstone of its refused delete does", "routes";
         ReplayedElsewhere = "replayed-elsewhere", "a record out of quarantine is announced where the routes lead and not where it was found", "routes";
         OldPlaceNotRead = "old-place-not-read", "a reader looks where the routes in force lead alone while rows move", "routes";
         MovedRowDeletedUnverified = "moved-row-deleted-unverified", "what was moved is deleted where it was without a look at where it is", "routes";

@@ -20,7 +20,7 @@ use crate::cache::{self, CacheRecord, MARKERS, Refresh, RefreshOutcome, markers,
 use crate::feed::Hint;
 use crate::model::{Addressee, ClosedList, Region, RowId, Version};
 use crate::planted::{Bug, planted};
-use crate::resolve::{Finding, from_the_future};
+use crate::resolve::{Finding, Freshness, from_the_future};
 use crate::stores::{Cache, CacheError, ErrorKind, StoreError};
 use crate::telemetry::metrics::{ApplyOutcome, CacheOutcome};
 use crate::telemetry::{Event, metrics};
@@ -41,6 +41,7 @@ struct Inner {
     others: Vec<Single>,
     setup: CacheSetup,
     max_clock_skew: Duration,
+    fresh: Freshness,
     reception: Reception,
     record: Mutex<CacheRecord>,
 }
@@ -52,7 +53,8 @@ impl CacheLane {
         let addressee = Addressee::Cache(region.clone());
         let health = Health::new(region, addressee.clone(), settings.park_after.min(PARK_AFTER));
         let reception = Reception::new(health, Backlog::new(&here.store, addressee));
-        Self(Arc::new(Inner { here, others, setup, max_clock_skew, reception, record: Mutex::default() }))
+        let fresh = Freshness::new(settings.settle_window);
+        Self(Arc::new(Inner { here, others, setup, max_clock_skew, fresh, reception, record: Mutex::default() }))
     }
 
     pub fn reception(&self) -> &Reception {
@@ -108,8 +110,15 @@ impl CacheLane {
         self.0.here.region()
     }
 
+    /// Whether what was found then may still be shown to the cache. A region's store may put a lower version over a higher one, and
+    /// whoever saw that one and stalled would hide what stands, after everybody who could lift it (R10) has gone: as by R9.
+    fn is_fresh(&self, parcel: &Parcel) -> bool {
+        self.0.fresh.allows(parcel.began, Instant::now()) || planted(Bug::CacheShownStale)
+    }
+
     /// Refreshes what a batch found.
     pub async fn refresh(&self, batch: Vec<Parcel>) -> Vec<(Parcel, Outcome)> {
+        let (batch, stale): (Vec<_>, Vec<_>) = batch.into_iter().partition(|parcel| self.is_fresh(parcel));
         let refreshes = batch.iter().filter_map(|parcel| self.refresh_of(&parcel.id, &parcel.finding)).collect();
         let sent = self.send(refreshes).await;
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -125,6 +134,7 @@ impl CacheLane {
             };
             outcomes.push((parcel, outcome));
         }
+        outcomes.extend(stale.into_iter().map(|parcel| (parcel, Outcome::LookAgain)));
         outcomes
     }
 
@@ -207,6 +217,9 @@ impl CacheLane {
     pub async fn bring(&self, parcels: Vec<Parcel>, trying: &mut Option<Instant>) -> Result<(), StoreError> {
         let health = &self.0.reception.health;
         if !health.is_parked() {
+            if !parcels.iter().all(|parcel| self.is_fresh(parcel)) {
+                return Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window"));
+            }
             let refreshes = parcels.iter().filter_map(|parcel| self.refresh_of(&parcel.id, &parcel.finding)).collect();
             let since = *trying.get_or_insert(Instant::now());
             let sent = timeout(health.park_after(), self.send(refreshes)).await;

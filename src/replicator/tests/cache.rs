@@ -2,9 +2,14 @@
 
 use futures::FutureExt;
 
+use super::item::Outcome;
+use super::refresh::CacheLane;
+use super::single::Single;
 use super::*;
+use crate::batch::Parcel;
 use crate::cache::{CacheRecord, Loss};
 use crate::feed::{decode_hint, hint_consumer};
+use crate::resolve::Finding;
 use crate::settle::LinkState;
 
 const PARTITIONS: usize = 20;
@@ -209,4 +214,28 @@ async fn a_cache_hears_of_a_row_that_was_written_over_another_and_taken_out_agai
     world.assert_equal();
     assert!(world.contents(1).is_empty(), "the tombstone is above both");
     world.until("north's cache holds nothing", 10, |world| world.cached(1).is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_long_ago_is_not_shown_to_a_cache() {
+    let world = World::new(1).await;
+    let settings = Settings::default();
+    let here = Single::new(world.regions[0].clone(), world.runtime.clone(), settings.settle_window);
+    let setup = CacheSetup { cache: world.caches[0].clone(), markers: None, keys: KeyTemplate::default(), warm: None };
+    let lane = CacheLane::new(here, vec![], setup, &settings);
+    let version = Version::new(world.runtime.now(), world.regions[0].region(), WriterId(1));
+    let parcel = Parcel {
+        id: RowId::new(table(), "p".into(), "a".into()),
+        look: 1,
+        began: world.runtime.instant(),
+        announced: world.runtime.now(),
+        base: None,
+        finding: Finding::Deleted(version),
+    };
+    let outcome = async |parcel: &Parcel| lane.refresh(vec![parcel.clone()]).await.remove(0).1;
+    assert!(matches!(outcome(&parcel).await, Outcome::Done(_)));
+    // Whoever looked stalls for half a settle window. By then the region's store may have put something lower over it.
+    tokio::time::advance(settings.settle_window / 2).await;
+    assert_eq!(outcome(&parcel).await, Outcome::LookAgain);
+    assert!(lane.bring(vec![parcel], &mut None).await.is_err(), "the row of the log is looked at again");
 }

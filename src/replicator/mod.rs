@@ -95,7 +95,7 @@ pub(crate) use self::mending::{Brought, Mender, Uneven};
 pub use self::replay::{Replay, ReplayError, Taken, take_out};
 pub use self::roles::{Roles, RolesCopy, RolesStatus, read_roles, read_trail, replace_cut, replace_roles};
 pub(crate) use self::routes::endpoints;
-pub(crate) use self::rows::read_selected;
+pub(crate) use self::rows::{read_in, read_selected};
 pub use self::settings::{CacheSetup, CopySetup, Settings, Setup};
 pub(crate) use self::sight::{Sights, VERSION_ALONE};
 pub use self::tasks::{LineTask, ReplicatorError, Roll};

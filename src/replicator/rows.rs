@@ -62,7 +62,7 @@ async fn read_homes(
 }
 
 /// Of many rows, those that an account has, which is said for each partition.
-pub(super) async fn read_in(
+pub(crate) async fn read_in(
     place: impl Fn(&TableName, &PartitionKey) -> Arc<dyn Tables>,
     ids: &[&RowId],
     select: Option<&[&str]>,

@@ -1,5 +1,6 @@
 //! Deleting what lies where no route leads, once its place has it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -10,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::error::RebalanceError;
 use super::pass::{Bringing, Found, Kind, stretches};
 use super::tables_of;
-use crate::model::TableName;
+use crate::model::{Row, RowId, TableName};
+use crate::ops::patient::in_turn;
 use crate::planted::{Bug, planted};
+use crate::replicator::{VERSION_ALONE, read_in};
 use crate::stores::{Condition, ErrorKind, Operation, Remedy, StoreError, Tables};
 
 /// Deletes under way at a time.
@@ -41,6 +44,7 @@ impl Bringing<'_> {
             let before = cleaned.deleted;
             (cleaned.open, cleaned.left) = (0, 0);
             for account in self.places.accounts() {
+                let waiting = self.clean_refused(&account.tables, &mut cleaned, (stop, &mut sure)).await?;
                 // Tombstones go last: until then they keep an old row from being taken for one that was never deleted.
                 for (table, query, kind) in stretches(&tables) {
                     let mut query = Some(query);
@@ -52,7 +56,11 @@ impl Bringing<'_> {
                             .map_err(|error| self.failed(error))?;
                         query = next;
                         let own = account.tables.account();
-                        let astray = found.into_iter().filter(|found| self.is_astray(&found.id, own, kind)).collect();
+                        let mut astray: Vec<Found> =
+                            found.into_iter().filter(|found| self.is_astray(&found.id, own, kind)).collect();
+                        let all = astray.len();
+                        astray.retain(|found| !waiting.contains(&found.id));
+                        cleaned.open += (all - astray.len()) as u64;
                         let page = self.delete(&account.tables, (&table, kind), astray).await;
                         let page = page.map_err(|error| self.failed(error))?;
                         cleaned.deleted += page.deleted;
@@ -67,6 +75,52 @@ impl Bringing<'_> {
             }
         }
         Ok(cleaned)
+    }
+
+    /// Deletes tombstones above a row that stands there all the same, since its delete was refused: they go before their rows. Alone, such a
+    /// one is what is left of a delete that was carried out, by which the row would go from its place too. Returns the rows that have
+    /// to wait, because their delete may be under way yet.
+    async fn clean_refused(
+        &self,
+        tables: &Arc<dyn Tables>,
+        cleaned: &mut Cleaned,
+        (stop, sure): (&CancellationToken, &mut Option<Instant>),
+    ) -> Result<BTreeSet<RowId>, RebalanceError> {
+        let mut waiting = BTreeSet::new();
+        if planted(Bug::RefusedLeftAlone) {
+            return Ok(waiting);
+        }
+        for (table, query, kind) in stretches([]) {
+            let mut query = Some(query);
+            while let Some(asked) = query.take() {
+                self.may_go_on(stop, sure).await?;
+                let page = self.page(tables, (&table, asked, kind)).await;
+                let (found, next) = page.map_err(|error| self.failed(error))?;
+                query = next;
+                let astray = found.into_iter().filter(|found| self.is_astray(&found.id, tables.account(), kind));
+                let refused = self.refused(tables, astray.collect()).await.map_err(|error| self.failed(error))?;
+                let now = tables.clock().at(Instant::now());
+                let settled = |found: &Found| now.is_some_and(|now| found.row.timestamp + self.settles < now);
+                let (settled, young): (Vec<Found>, Vec<Found>) = refused.into_iter().partition(settled);
+                waiting.extend(young.into_iter().map(|found| found.id));
+                let ids: Vec<RowId> = settled.iter().map(|found| found.id.clone()).collect();
+                let page = self.delete(tables, (&table, kind), settled).await.map_err(|error| self.failed(error))?;
+                cleaned.deleted += page.deleted;
+                if page.deleted < ids.len() as u64 {
+                    waiting.extend(ids);
+                }
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Those of these tombstones that were raised above a row which stands beside them.
+    async fn refused(&self, tables: &Arc<dyn Tables>, tombs: Vec<Found>) -> Result<Vec<Found>, StoreError> {
+        let ids: Vec<&RowId> = tombs.iter().map(|found| &found.id).collect();
+        let rows = in_turn(|| read_in(|_, _| tables.clone(), &ids, Some(&VERSION_ALONE))).await?;
+        let region = self.store.region();
+        let below = |row: &Row, tomb: &Found| row.version(region) < tomb.version && row.timestamp <= tomb.row.timestamp;
+        Ok(tombs.into_iter().filter(|tomb| rows.get(&tomb.id).is_some_and(|row| below(row, tomb))).collect())
     }
 
     /// Deletes what its place was just seen to have.

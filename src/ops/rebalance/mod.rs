@@ -35,7 +35,7 @@ use crate::feed::{AccountShard, Shard};
 use crate::model::{PartitionKey, Region, SystemTable, TableName};
 use crate::replicator::{create_missing, endpoints};
 use crate::runtime::Runtime;
-use crate::stores::{Query, RegionStore, RoutesCopy, Scope, StoreError};
+use crate::stores::{DATE_RESOLUTION, Query, RegionStore, RoutesCopy, Scope, StoreError};
 use crate::topology::{Member, MoveState, MovingRows, PublishedRoutes, Routes, TableFilter};
 
 /// Passes of which the last may find more than a few rows: writers are faster than it is, and the next step brings the rest.
@@ -301,6 +301,7 @@ impl Rebalance {
             was,
             tables: &self.tables,
             fresh,
+            settles: self.settle_window * 3 / 2 + DATE_RESOLUTION,
             mirrors: published.moving.as_ref().is_some_and(|moving| moving.state == MoveState::Filling),
             epoch: published.epoch,
         })

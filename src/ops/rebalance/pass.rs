@@ -37,6 +37,8 @@ pub(super) struct Bringing<'a> {
     pub tables: &'a TableFilter,
     /// How old a look may be that something is written or deleted by.
     pub fresh: Duration,
+    /// How long after it was announced a delete may still be under way.
+    pub settles: Duration,
     /// Where rows were is where they are written still.
     pub mirrors: bool,
     /// The epoch that this is done under.

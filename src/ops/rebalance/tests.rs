@@ -433,6 +433,7 @@ async fn nothing_is_deleted_where_it_was_that_its_place_does_not_have() {
             was: &was,
             tables: &tables,
             fresh: HOLD / 2,
+            settles: HOLD * 2,
             mirrors: false,
             epoch: 1,
         };

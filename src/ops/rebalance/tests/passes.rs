@@ -1,7 +1,9 @@
 //! Rows that are written and deleted between two passes, or in the middle of one.
 
 use super::*;
-use crate::feed::{Shard, encode_change, encode_tombstone, tombstone_key};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::feed::{Shard, encode_change, encode_tombstone, record_prefix, tombstone_key};
 use crate::model::{Change, ClosedList, Tombstone};
 use crate::stores::memory::Fault;
 use crate::writer::Over;
@@ -35,6 +37,7 @@ fn bringing<'a>(store: &RegionStore, fills: bool, was: &'a Routes) -> Bringing<'
         was,
         tables: &TableFilter::Every,
         fresh: HOLD / 2,
+        settles: HOLD * 2,
         mirrors: fills,
         epoch: 1,
     }
@@ -59,6 +62,11 @@ async fn a_row_that_is_copied_while_it_is_deleted_goes_with_the_next_pass() {
         take_out(&store, &over(4), &id).await;
         assert!(pass(&store, mirrors).await.brought > 0);
         assert_eq!(in_its_place(&store, &id).await, None);
+        // Where it goes from is what everybody reads: nobody else may tell the other regions.
+        let place = store.by(&over(5)).holding(&id.table, &id.partition);
+        let records = Query::prefix(Shard::of(&id.table, &id.partition).partition(), record_prefix());
+        let announced = place.query(&SystemTable::Feed.name(), &records).await.unwrap().rows;
+        assert_eq!(announced.len(), usize::from(!mirrors));
         assert_eq!(pass(&store, mirrors).await.brought, 0);
     }
 }
@@ -175,6 +183,65 @@ async fn a_command_that_still_copies_leaves_alone_what_is_written_by_routes_that
         assert_eq!(brought.is_err(), !planted, "{brought:?}");
         let stands = if planted { "old" } else { "new" };
         assert_eq!(in_its_place(&store, &id).await.as_deref(), Some(stands));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_whose_delete_was_refused_where_it_was_is_still_there_when_it_has_moved() {
+    for bug in [None, Some(Bug::RefusedLeftAlone)] {
+        let (world, id) = (World::new(1).await, id(moved()));
+        let fails_after = Arc::new(AtomicUsize::new(usize::MAX));
+        let line = |tables: &Arc<MemoryTables>| {
+            let (line, left) = (tables.by_another_line(), fails_after.clone());
+            line.faults().set_rule(move |request| {
+                let deletes = request.operations.iter().any(|operation| matches!(operation, Operation::Delete { .. }));
+                let fails = deletes && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err();
+                fails.then(|| Fault::throttled(Duration::ZERO))
+            });
+            Account { tables: line, queue: None }
+        };
+        let store = RegionStore::routed(west(), world.accounts.iter().map(line).collect(), over(5));
+        put(&store, &over(4), &id, ("kept", 10)).await;
+        bury(&store, &over(4), &id, 20).await;
+        pass(&store, false).await;
+        let was = over(4);
+        let bringing = bringing(&store, false, &was);
+        let (stop, tell) = (CancellationToken::new(), &mut |_| {});
+        plant(bug);
+        if bug.is_none() {
+            let young = bringing.clean(&stop, tell).await.unwrap();
+            assert_eq!((young.deleted, young.open), (0, 2), "its delete may be under way: both wait");
+        }
+        tokio::time::sleep(HOLD * 3).await;
+        // The command is killed, or held up, after the first of the two was deleted.
+        fails_after.store(1, Relaxed);
+        assert_eq!(bringing.clean(&stop, tell).await.unwrap().deleted, 1);
+        fails_after.store(usize::MAX, Relaxed);
+        pass(&store, false).await;
+        plant(None);
+        assert_eq!(in_its_place(&store, &id).await.as_deref(), bug.is_none().then_some("kept"));
+        if bug.is_none() {
+            assert_eq!(bringing.clean(&stop, tell).await.unwrap().deleted, 1);
+            assert_eq!(in_its_place(&store, &id).await.as_deref(), Some("kept"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_whose_delete_was_refused_is_carried_home_and_stays() {
+    let world = World::new(1).await;
+    let (store, id) = (world.store(5), id(moved()));
+    put(&store, &over(4), &id, ("kept", 10)).await;
+    bury(&store, &over(4), &id, 20).await;
+    let was = over(4);
+    let carry = async || bringing(&store, false, &was).passage(&id).expect("it moves").carry(&id).await.unwrap();
+    assert_eq!(carry().await, Over::Brought);
+    assert_eq!(world.held().len(), 2, "its delete may be under way where it was");
+    tokio::time::sleep(HOLD * 3).await;
+    for _ in 0..2 {
+        carry().await;
+        assert_eq!(world.held().len(), 1);
+        assert_eq!(in_its_place(&store, &id).await.as_deref(), Some("kept"));
     }
 }
 

@@ -89,6 +89,7 @@ impl Assembly {
             window: settings.settle_window,
             log_outlives: settings.log_outlives(),
             late_writes: settings.late_writes,
+            silent: Mutex::default(),
             runtime: runtime.clone(),
         });
         let late = Arc::new(LateDesk {

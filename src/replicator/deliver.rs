@@ -500,13 +500,18 @@ impl Delivery {
         }
     }
 
-    /// R6, then R4's last step, for a row that stands below a newer tombstone of the destination: the delete is announced and applied
-    /// here first. It may have no announcement that is still open (that of a conditional delete which was refused has gone) and is
-    /// done by our taking the row out: were we to die then, no other region would ever hear of it.
+    /// R6, then R4's last step, for a row below a newer tombstone of the destination: the delete is announced and applied here first. It may
+    /// have no open announcement (that of a refused conditional delete has gone), and our taking the row out carries it out.
     async fn overrule(&self, item: &mut Item, deleted: Finding, began: Instant) {
+        // Where others before it took long, it is looked at anew.
+        item.overtaken = !self.fresh.allows(began, Instant::now());
+        if item.overtaken {
+            return;
+        }
         match self.referee.yields(&self.to, &item.parcel.id, deleted, began).await {
             Ok(Disagreement::Gone) => item.overtaken = true,
-            Ok(Disagreement::Waits) => item.outcome = Some(Outcome::LookLater),
+            // A version from the future takes nothing out before its time (R7).
+            Ok(early @ (Disagreement::Waits | Disagreement::Quarantined)) => item.outcome = Some(outcome_of(early)),
             Ok(settled) => {
                 self.take_out(item).await;
                 if item.is_open() && !item.overtaken {

@@ -5,7 +5,7 @@
 //! reads there, and where the loser still waits for the winner's region, a range of that region's applied log.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -34,6 +34,8 @@ use crate::topology::LateWrites;
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long a third region is asked at most; what it does not answer by then is not known.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one that did not answer is not asked again.
+const SILENT: Duration = Duration::from_secs(10);
 /// Most pages of one partition of a log. Beyond them nothing is known.
 const PAGES: usize = 20;
 /// Entries that one transaction takes out.
@@ -51,6 +53,8 @@ pub(super) struct Journal {
     /// How long a row of an applied log outlives the Last Sync Time of its link.
     pub log_outlives: Duration,
     pub late_writes: LateWrites,
+    /// When regions did not say how far their links are.
+    pub silent: Mutex<BTreeMap<Region, Instant>>,
     pub runtime: Runtime,
 }
 
@@ -286,11 +290,11 @@ impl Journal {
         let asked = async {
             match self.told_in(store, id, loser, stored).await? {
                 Some(true) if deleted => self.came_before(store, id, loser, winner).await,
-                Some(false) if self.may_be_collected(by, loser).await => match deleted {
-                    // The log may be gone; the tombstone stands.
-                    true => Ok(self.came_before(store, id, loser, winner).await?.filter(|before| *before)),
-                    false => Ok(None),
-                },
+                // The log may be gone, or not be written yet; the tombstone stands.
+                Some(false) if deleted && self.came_before(store, id, loser, winner).await? == Some(true) => {
+                    Ok(Some(true))
+                }
+                Some(false) if self.may_be_collected(by, loser).await => Ok(None),
                 told => Ok(told),
             }
         };
@@ -306,16 +310,28 @@ impl Journal {
     async fn may_be_collected(&self, by: &Region, loser: &Version) -> bool {
         let sources = self.others.iter().chain([&self.store]).filter(|store| store.region() != by);
         let collected = sources.map(|store| async {
+            // One that has just been silent is not waited for again for each of many rows.
+            let silent = |at: &Instant| at.elapsed() < SILENT;
+            if self.silent().get(store.region()).is_some_and(silent) {
+                return true;
+            }
             // Its Last Sync Times are the word of its own region, which may be another one than that of this daemon.
             match timeout(self.patience(), last_syncs(store)).await {
                 Ok(Ok(passed)) => {
                     let passed = passed.get(by).copied().flatten();
                     passed.is_some_and(|last_sync| loser.time() + self.log_outlives <= last_sync)
                 }
-                Ok(Err(_)) | Err(_) => true,
+                Ok(Err(_)) | Err(_) => {
+                    self.silent().insert(store.region().clone(), Instant::now());
+                    true
+                }
             }
         });
         self.region(&loser.issued_in()).is_none() || join_all(collected).await.into_iter().any(|collected| collected)
+    }
+
+    fn silent(&self) -> MutexGuard<'_, BTreeMap<Region, Instant>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A tombstone is raised below a newer row as well, and told: what counts is which of the two that store took in first.

@@ -273,6 +273,8 @@ impl Quarantine {
     /// R7: tried again when the clock has passed it. Says whether the entry is gone.
     async fn replay(&self, entry: &Entry, row: &Row, now: Time) -> Result<bool, StoreError> {
         let due = entry.version.as_deref().and_then(|text| Version::parse(text).ok()).is_some_and(|v| v.time() <= now);
+        // What was found in an account that rows are copied to now would be taken for no copy.
+        let due = due && self.store.published().is_none_or(|published| published.moving.is_none());
         if !due || !announce_again(&self.store, entry).await? {
             return Ok(false);
         }

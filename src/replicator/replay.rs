@@ -6,11 +6,11 @@
 use super::removal::removal;
 use super::rows::read_row;
 use crate::feed::{Entry, Reason, Source};
-use crate::model::{AccountName, ClosedList, PartitionKey, Row, RowBody, RowId, SystemTable, TableName, Version};
+use crate::model::{ClosedList, PartitionKey, Row, RowBody, RowId, SystemTable, TableName, Version};
 use crate::model::{Region, Time};
 use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
-use crate::stores::{Condition, ErrorKind, Operation, RegionStore, StoreError};
+use crate::stores::{Account, Condition, ErrorKind, Operation, Passage, RegionStore, StoreError};
 use crate::writer::{WriteError, Writer, WriterOptions};
 
 /// Why an entry could not be dealt with. It is still there.
@@ -91,12 +91,25 @@ impl Replay {
         let change = entry.change().ok_or_else(|| nothing_to_announce(entry))?;
         let mut stamped = Vec::new();
         for (id, _) in change.rows() {
+            self.bring_home(region, entry, &id).await?;
             stamped.extend(self.restamp_row(&id, &change.version, entry.reason).await?);
         }
         if stamped.is_empty() {
             return Err(ReplayError::NothingStands { version: change.version.to_string() });
         }
         Ok((stamped, take_out(region, row).await?))
+    }
+
+    /// What was found in an account that no route leads to stands there, and nobody looks for it there.
+    async fn bring_home(&self, region: &RegionStore, entry: &Entry, id: &RowId) -> Result<(), StoreError> {
+        let to = region.holding(&id.table, &id.partition);
+        match found_in(region, entry).filter(|from| from.tables.account() != to.account()) {
+            Some(from) => {
+                let (from, fresh) = (from.tables.clone(), self.options.settle_window / 2);
+                Passage { from, to, fresh, mirrors: None }.bring(id).await.map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// In the region that issued the version, if it stands there; else wherever it does.
@@ -133,6 +146,11 @@ fn nothing_to_announce(entry: &Entry) -> ReplayError {
     ReplayError::NothingToAnnounce { why }
 }
 
+/// The account that an entry was found in, while the region has it.
+fn found_in<'r>(region: &'r RegionStore, entry: &Entry) -> Option<&'r Account> {
+    region.accounts().iter().find(|own| Some(own.tables.account()) == entry.account.as_ref())
+}
+
 /// Takes an entry out of quarantine, as it was read.
 ///
 /// # Errors
@@ -152,8 +170,7 @@ pub async fn take_out(region: &RegionStore, row: &Row) -> Result<Taken, StoreErr
 /// A record is put back where it was found: whoever announced it there went by routes that led there, and so did the row, which is
 /// brought to where it belongs when the record is looked at.
 pub(super) async fn announce_again(region: &RegionStore, entry: &Entry) -> Result<bool, StoreError> {
-    let of = |account: &AccountName| region.accounts().iter().find(|own| own.tables.account() == account);
-    let found_in = entry.account.as_ref().and_then(of);
+    let found_in = found_in(region, entry);
     match entry.source {
         _ if entry.cut > 0 => Ok(false),
         Source::Hint => Ok(false),
@@ -182,8 +199,7 @@ mod tests {
 
     use super::*;
     use crate::feed::{Malformed, encode_change, is_record_key};
-    use crate::model::Change;
-    use crate::stores::Account;
+    use crate::model::{AccountName, Change};
     use crate::stores::memory::MemoryTables;
     use crate::topology::Routes;
 

@@ -23,8 +23,8 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::ReplaceBlindly, 0),               // a rule of every moment
     (Bug::InsertBlindly, 0),                // a rule of every moment
     (Bug::NoLookAfterInsert, 36),           // no acknowledged write is lost
-    (Bug::NoLookAfterReplace, 223),         // a row below a newer tombstone is taken out again
-    (Bug::NoLookAfterEqual, 254),           // every region is equal
+    (Bug::NoLookAfterReplace, 788),         // a row below a newer tombstone is taken out again
+    (Bug::NoLookAfterEqual, 25),            // a row below a newer tombstone is taken out again
     (Bug::OlderWins, 0),                    // a rule of every moment
     (Bug::NoRaise, 0),                      // a rule of every moment
     (Bug::RemoveFirst, 0),                  // a rule of every moment
@@ -85,7 +85,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::StaleEpochObeyed, 914),           // a rule of every moment
     (Bug::LateDelivered, 2),                // a rule of every moment
     (Bug::LateTakenOver, 118),              // a rule of every moment
-    (Bug::LateNotNamed, 4),                 // what was lost to another region is in the journal
+    (Bug::LateNotNamed, 24),                // what was lost to another region is in the journal
     (Bug::LateNotOverruled, 2),             // Last Sync Time is true
     (Bug::RoleReadOnce, 0),                 // everything ends in time
     (Bug::EarlyServing, 24),                // a rule of every moment
@@ -98,6 +98,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::ResidualLost, 31),                // Last Sync Time is true
     (Bug::MovedBlindly, 11),                // a rule of every moment
     (Bug::ReplayedElsewhere, 4533),         // Last Sync Time is true
+    (Bug::BroughtDeleteUnannounced, 5065),  // every region is equal
     (Bug::PreviousPlaceForgotten, 81),      // every cache is current
     (Bug::OldPlaceNotRead, 11),             // a rule of every moment
     (Bug::MovedRowDeletedUnverified, 1453), // a rule of every moment

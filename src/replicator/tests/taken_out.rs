@@ -55,3 +55,24 @@ async fn a_delete_that_is_done_by_taking_a_row_out_is_announced_before() {
         assert!(world.contents(n).is_empty(), "{n}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tombstone_from_the_future_takes_nothing_out_before_its_time() {
+    let mut world = World::new(2).await;
+    let version = world.put(0, "p", "a", "everywhere").await;
+    let body = World::body("p", "a", "everywhere", &version);
+    world.stores[1].write(&table(), &Operation::Insert(body)).await.unwrap();
+    // The clock of whoever wanted to delete it in the north was ahead, and the delete was refused.
+    let north = Region::new("north").unwrap();
+    let ahead = Version::new(world.runtime.now() + Duration::from_secs(300), &north, WriterId(9));
+    let id = RowId::new(table(), "p".into(), "a".into());
+    let tombstone = encode_tombstone(&Tombstone { id, version: ahead });
+    world.stores[1].write(&SystemTable::Feed.name(), &Operation::Insert(tombstone)).await.unwrap();
+    world.start(&Settings::default());
+    world.settle(Duration::from_secs(100)).await;
+    world.assert_equal();
+    assert_eq!(world.contents(1).len(), 1, "R7");
+    assert_eq!(world.stores[0].snapshot(&SystemTable::Quarantine.name()).len(), 1, "it is named, and waits");
+    // Once its time has come it wins, as any later version does, and everywhere.
+    world.until("it is deleted", 600, |world| (0..2).all(|n| world.contents(n).is_empty())).await;
+}

@@ -421,10 +421,12 @@ impl Delivery {
                     item.tomb = tomb;
                     let deleted = Finding::Deleted(deleted);
                     self.weigh_taken_out(item, &deleted).await?;
+                    // Where those before it took long, it is looked at anew.
+                    item.overtaken = !self.fresh.allows(began, Instant::now());
                     if planted(Bug::TakenOutUnannounced) {
                         self.take_out(item).await;
                         disagreements.push(n);
-                    } else {
+                    } else if !item.overtaken {
                         self.overrule(item, deleted, began).await;
                     }
                 }
@@ -503,11 +505,6 @@ impl Delivery {
     /// R6, then R4's last step, for a row below a newer tombstone of the destination: the delete is announced and applied here first. It may
     /// have no open announcement (that of a refused conditional delete has gone), and our taking the row out carries it out.
     async fn overrule(&self, item: &mut Item, deleted: Finding, began: Instant) {
-        // Where others before it took long, it is looked at anew.
-        item.overtaken = !self.fresh.allows(began, Instant::now());
-        if item.overtaken {
-            return;
-        }
         match self.referee.yields(&self.to, &item.parcel.id, deleted, began).await {
             Ok(Disagreement::Gone) => item.overtaken = true,
             // A version from the future takes nothing out before its time (R7).

@@ -102,6 +102,7 @@ closed_list! {
         PreviousPlaceForgotten = "previous-place-forgotten", "what is written by the routes before is looked for where the new ones lead alone", "routes";
         BroughtDeleteUnannounced = "brought-delete-unannounced", "a row that goes below a tombstone which was brought over is announced by nobody", "routes";
         RefusedLeftAlone = "refused-left-alone", "a row goes from where it was before the tombstone of its refused delete does", "routes";
+        BroughtNotCarried = "brought-not-carried", "what is written behind the back of a move that deletes stays where it was", "routes";
         ReplayedElsewhere = "replayed-elsewhere", "a record out of quarantine is announced where the routes lead and not where it was found", "routes";
         OldPlaceNotRead = "old-place-not-read", "a reader looks where the routes in force lead alone while rows move", "routes";
         MovedRowDeletedUnverified = "moved-row-deleted-unverified", "what was moved is deleted where it was without a look at where it is", "routes";

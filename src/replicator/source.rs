@@ -21,7 +21,7 @@ use crate::settle::{DueLook, Looked};
 use crate::stores::{
     Condition, Continuation, ErrorKind, Operation, Passage, Query, RegionStore, Scope, StoreError, Tables,
 };
-use crate::topology::TableFilter;
+use crate::topology::{MoveState, TableFilter};
 
 /// An account whose feed is read.
 #[derive(Debug)]
@@ -167,9 +167,19 @@ impl Source {
             })
         };
         let rows = ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect();
-        // While rows move, `rebalance` sees to what stays behind; afterwards nobody else does.
-        let moving = self.region.published().is_some_and(|published| published.moving.is_some());
-        pass(rows, !moving).await
+        pass(rows, self.carries()).await
+    }
+
+    /// Whether nothing that was brought home is to stay behind. While rows move, readers may go by the routes before, and `rebalance` sees to
+    /// what stays. Once nobody may any more, it deletes that, account by account: what is written behind its back then is for whoever finds
+    /// it, as it is afterwards.
+    fn carries(&self) -> bool {
+        let Some(published) = self.region.published() else { return true };
+        let since = self.region.routes_since().map_or(Duration::ZERO, |since| since.elapsed());
+        published.moving.as_ref().is_none_or(|moving| {
+            let known = moving.state == MoveState::Reading && since >= published.hold + self.routes_stale;
+            known && !planted(Bug::BroughtNotCarried)
+        })
     }
 
     /// A row under an announced delete may be there only because a write of another region took effect late.

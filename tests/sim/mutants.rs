@@ -99,6 +99,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::MovedBlindly, 11),               // a rule of every moment
     (Bug::ReplayedElsewhere, 4533),        // Last Sync Time is true
     (Bug::BroughtDeleteUnannounced, 5065), // every region is equal
+    (Bug::BroughtNotCarried, 5289),        // every row lies where the routes lead
     (Bug::PreviousPlaceForgotten, 81),     // every cache is current
     (Bug::OldPlaceNotRead, 11),            // a rule of every moment
     (Bug::MovedRowDeletedUnverified, 221), // a rule of every moment

@@ -258,6 +258,32 @@ async fn what_is_carried_home_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_written_behind_the_back_of_who_deletes_is_carried_home() {
+    for bug in [None, Some(Bug::BroughtNotCarried)] {
+        let world = World::new(1).await;
+        let (store, id) = (world.store(5), id(moved()));
+        world.daemon(world.store(5), world.store_of_north());
+        tokio::time::sleep(HOLD).await;
+        switch(&store).await;
+        tokio::time::sleep(HOLD * 3).await;
+        plant(bug);
+        // By routes that nobody may go by any more; the command has gone through that table already.
+        put(&store, &over(4), &id, ("late", 10)).await;
+        let version = Version::new(Time::from_unix_seconds(1_700_000_010), &west(), WriterId(1));
+        let (table, partition, puts) = (id.table.clone(), id.partition.clone(), vec![id.row.clone()]);
+        let change = Change { table, partition, puts, deletes: Vec::new(), version, base: None };
+        let record = Operation::Insert(encode_change(&change).unwrap().remove(0));
+        let place = store.by(&over(4)).holding(&id.table, &id.partition);
+        place.write(&SystemTable::Feed.name(), &record).await.unwrap();
+        world.until_quiet().await.unwrap();
+        plant(None);
+        assert_eq!(in_its_place(&store, &id).await.as_deref(), Some("late"));
+        assert_eq!(world.held().len(), if bug.is_none() { 1 } else { 2 });
+        world.stop.cancel();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_comes_to_life_that_lay_where_rows_are_going_to_be() {
     let world = World::new(1).await;
     let (store, id) = (world.store(5), id(moved()));

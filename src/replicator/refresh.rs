@@ -121,7 +121,12 @@ impl CacheLane {
         let (batch, stale): (Vec<_>, Vec<_>) = batch.into_iter().partition(|parcel| self.is_fresh(parcel));
         let refreshes = batch.iter().filter_map(|parcel| self.refresh_of(&parcel.id, &parcel.finding)).collect();
         let sent = self.send(refreshes).await;
-        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut outcomes = Vec::with_capacity(batch.len() + stale.len());
+        // Where it is the cache that keeps them waiting, another look is no way out: it fails, and is parked in time.
+        let again = match stale.is_empty() {
+            true => Outcome::LookAgain,
+            false => self.answers().await.map_or_else(Outcome::Failed, |()| Outcome::LookAgain),
+        };
         for parcel in batch {
             let outcome = match (&sent, parcel.finding.version()) {
                 (Err(_), Some(_)) if planted(Bug::CacheForgotten) => Outcome::Done(ApplyOutcome::Replaced),
@@ -134,7 +139,7 @@ impl CacheLane {
             };
             outcomes.push((parcel, outcome));
         }
-        outcomes.extend(stale.into_iter().map(|parcel| (parcel, Outcome::LookAgain)));
+        outcomes.extend(stale.into_iter().map(|parcel| (parcel, again.clone())));
         outcomes
     }
 

@@ -12,101 +12,101 @@ use crate::oracle::Broken;
 
 /// A seed that catches each bug. `SIM_HUNT` finds new ones where a change of the simulator moved them.
 const RECORDED: &[(Bug, u64)] = &[
-    (Bug::EndEarly, 0),                    // Last Sync Time is true
-    (Bug::LowestFirst, 2710),              // every region is equal
-    (Bug::EndedByOthers, 183),             // every region is equal
-    (Bug::DeleteIsExact, 92),              // every region is equal
-    (Bug::LookBeforeWindow, 0),            // Last Sync Time is true
-    (Bug::SupersededIsWritten, 7),         // every region is equal
-    (Bug::TombstoneIgnored, 4),            // every cache is current
-    (Bug::DeleteOfPresent, 132),           // every region is equal
-    (Bug::ReplaceBlindly, 0),              // a rule of every moment
-    (Bug::InsertBlindly, 0),               // a rule of every moment
-    (Bug::NoLookAfterInsert, 36),          // no acknowledged write is lost
-    (Bug::NoLookAfterReplace, 788),        // a row below a newer tombstone is taken out again
-    (Bug::NoLookAfterEqual, 25),           // a row below a newer tombstone is taken out again
-    (Bug::OlderWins, 0),                   // a rule of every moment
-    (Bug::NoRaise, 0),                     // a rule of every moment
-    (Bug::RemoveFirst, 0),                 // a rule of every moment
-    (Bug::RemoveBlindly, 0),               // a rule of every moment
-    (Bug::NoAnnouncement, 1021),           // survivors are equal without the lost region
-    (Bug::NoTakeOver, 1),                  // what was lost to another region is in the journal
-    (Bug::FutureApplied, 18),              // a rule of every moment
-    (Bug::StaleLook, 91),                  // a rule of every moment
-    (Bug::NoLift, 32),                     // nothing that was overwritten or deleted comes back
-    (Bug::NoLiftOfDeletes, 738),           // a region's own order is kept
-    (Bug::EndBeforeApply, 1),              // what was lost to another region is in the journal
-    (Bug::FailedIsDone, 1),                // Last Sync Time is true
-    (Bug::UnknownIsDone, 25),              // Last Sync Time is true
-    (Bug::TransactionTorn, 1),             // Last Sync Time is true
-    (Bug::WrongEtag, 4),                   // a rule of every moment
-    (Bug::EtagKept, 0),                    // everything ends in time
-    (Bug::FirstPageOnly, 16),              // Last Sync Time is true
-    (Bug::CacheUnguarded, 0),              // a cache never holds what is older than before
-    (Bug::CacheForgotten, 7),              // every cache is current
-    (Bug::CacheHintNotDurable, 12),        // every cache is current
-    (Bug::CacheHoldsTheFeed, 12),          // a cache that is down holds up nothing else
-    (Bug::FlushUnnoticed, 17),             // a cache that was emptied is told of
-    (Bug::CacheOrderIgnored, 13),          // every cache is current
-    (Bug::NotTold, 0),                     // every cache is current
-    (Bug::MessageFirst, 131),              // what is malformed is in quarantine
-    (Bug::MalformedDropped, 16),           // what is malformed is in quarantine
-    (Bug::StraysUnread, 16),               // everything ends in time
-    (Bug::RefusedDropped, 16),             // Last Sync Time is true
-    (Bug::NeverSuperseded, 6),             // everything ends in time
-    (Bug::LoserForgotten, 0),              // what was lost to another region is in the journal
-    (Bug::TwoWaysIgnored, 0),              // the journal names true conflicts alone
-    (Bug::SyncedTooSoon, 1),               // Last Sync Time is true
-    (Bug::HintNotDurable, 1),              // Last Sync Time is true
-    (Bug::HintEndedBlindly, 1154),         // every region is equal
-    (Bug::HintForgetsItsTime, 10),         // Last Sync Time is true
-    (Bug::HintsNotCounted, 0),             // Last Sync Time is true
-    (Bug::HintDropped, 27),                // Last Sync Time is true
-    (Bug::RetryAfterIgnored, 18),          // a rule of every moment
-    (Bug::BudgetNotKept, 93),              // a rule of every moment
-    (Bug::ShutForGood, 7),                 // every shard is carried, and evenly
-    (Bug::HeartbeatUnheard, 11),           // an unreachable region is told, idle or not
-    (Bug::ShardsKept, 7),                  // every shard is carried, and evenly
-    (Bug::DeadCounted, 0),                 // every shard is carried, and evenly
-    (Bug::ClaimNotConfirmed, 12),          // a shard has one carrier at most
-    (Bug::LeaseOutlived, 12),              // a shard has one carrier at most
-    (Bug::OthersForgotten, 16),            // Last Sync Time is true
-    (Bug::ExactThoughShared, 13793),       // every region is equal
-    (Bug::AllRefuse, 128),                 // not all regions refuse their readers at once
-    (Bug::SilenceIsFresh, 18),             // how fresh a region says it is, it is
-    (Bug::SuspectsCount, 41),              // a scrubber tells of nothing that is not so
-    (Bug::WaitsUnasked, 41),               // a scrubber tells of nothing that is not so
-    (Bug::KeyBeforeRows, 74),              // every region is equal
-    (Bug::ResumedAsCopied, 74),            // every region is equal
-    (Bug::CopiedBare, 10),                 // a rule of every moment
-    (Bug::MendedAnew, 17),                 // what is repaired is as it was
-    (Bug::WrongLink, 150),                 // what was waited for is there
-    (Bug::HintNotLookedBack, 2507),        // a scrubber tells of nothing that is not so
-    (Bug::StaleEpochObeyed, 914),          // a rule of every moment
-    (Bug::LateDelivered, 2),               // a rule of every moment
-    (Bug::LateTakenOver, 118),             // a rule of every moment
-    (Bug::LateNotNamed, 24),               // what was lost to another region is in the journal
-    (Bug::LateNotOverruled, 2),            // Last Sync Time is true
-    (Bug::RoleReadOnce, 0),                // everything ends in time
-    (Bug::EarlyServing, 24),               // a rule of every moment
-    (Bug::SurvivorsUnequal, 215),          // survivors are equal without the lost region
-    (Bug::CollectedByAge, 45),             // a rule of every moment
-    (Bug::CollectedUnverified, 1127),      // a rule of every moment
-    (Bug::CollectedOneWay, 1626),          // a rule of every moment
-    (Bug::CollectedUnlooked, 845),         // a rule of every moment
-    (Bug::CollectedWhileOut, 45),          // a rule of every moment
-    (Bug::ResidualLost, 31),               // Last Sync Time is true
-    (Bug::MovedBlindly, 11),               // a rule of every moment
-    (Bug::ReplayedElsewhere, 4533),        // Last Sync Time is true
-    (Bug::BroughtDeleteUnannounced, 5065), // every region is equal
-    (Bug::BroughtNotCarried, 5289),        // every row lies where the routes lead
-    (Bug::PreviousPlaceForgotten, 81),     // every cache is current
-    (Bug::OldPlaceNotRead, 11),            // a rule of every moment
-    (Bug::MovedRowDeletedUnverified, 221), // a rule of every moment
-    (Bug::ColdPlaceForgotten, 193),        // Last Sync Time is true
-    (Bug::InsertedUnlooked, 1509),         // what was lost to another region is in the journal
-    (Bug::OldRowNotTouched, 4533),         // every region is equal
-    (Bug::DemotedBlindly, 25),             // a rule of every moment
+    (Bug::EndEarly, 0),                     // Last Sync Time is true
+    (Bug::LowestFirst, 2710),               // every region is equal
+    (Bug::EndedByOthers, 183),              // every region is equal
+    (Bug::DeleteIsExact, 92),               // every region is equal
+    (Bug::LookBeforeWindow, 0),             // Last Sync Time is true
+    (Bug::SupersededIsWritten, 7),          // every region is equal
+    (Bug::TombstoneIgnored, 4),             // every cache is current
+    (Bug::DeleteOfPresent, 132),            // every region is equal
+    (Bug::ReplaceBlindly, 0),               // a rule of every moment
+    (Bug::InsertBlindly, 0),                // a rule of every moment
+    (Bug::NoLookAfterInsert, 36),           // no acknowledged write is lost
+    (Bug::NoLookAfterReplace, 788),         // a row below a newer tombstone is taken out again
+    (Bug::NoLookAfterEqual, 25),            // a row below a newer tombstone is taken out again
+    (Bug::OlderWins, 0),                    // a rule of every moment
+    (Bug::NoRaise, 0),                      // a rule of every moment
+    (Bug::RemoveFirst, 0),                  // a rule of every moment
+    (Bug::RemoveBlindly, 0),                // a rule of every moment
+    (Bug::NoAnnouncement, 1021),            // survivors are equal without the lost region
+    (Bug::NoTakeOver, 1),                   // what was lost to another region is in the journal
+    (Bug::FutureApplied, 18),               // a rule of every moment
+    (Bug::StaleLook, 91),                   // a rule of every moment
+    (Bug::NoLift, 32),                      // nothing that was overwritten or deleted comes back
+    (Bug::NoLiftOfDeletes, 738),            // a region's own order is kept
+    (Bug::EndBeforeApply, 1),               // what was lost to another region is in the journal
+    (Bug::FailedIsDone, 1),                 // Last Sync Time is true
+    (Bug::UnknownIsDone, 25),               // Last Sync Time is true
+    (Bug::TransactionTorn, 1),              // Last Sync Time is true
+    (Bug::WrongEtag, 4),                    // a rule of every moment
+    (Bug::EtagKept, 0),                     // everything ends in time
+    (Bug::FirstPageOnly, 16),               // Last Sync Time is true
+    (Bug::CacheUnguarded, 0),               // a cache never holds what is older than before
+    (Bug::CacheForgotten, 7),               // every cache is current
+    (Bug::CacheHintNotDurable, 12),         // every cache is current
+    (Bug::CacheHoldsTheFeed, 12),           // a cache that is down holds up nothing else
+    (Bug::FlushUnnoticed, 17),              // a cache that was emptied is told of
+    (Bug::CacheOrderIgnored, 13),           // every cache is current
+    (Bug::NotTold, 0),                      // every cache is current
+    (Bug::MessageFirst, 131),               // what is malformed is in quarantine
+    (Bug::MalformedDropped, 16),            // what is malformed is in quarantine
+    (Bug::StraysUnread, 16),                // everything ends in time
+    (Bug::RefusedDropped, 16),              // Last Sync Time is true
+    (Bug::NeverSuperseded, 6),              // everything ends in time
+    (Bug::LoserForgotten, 0),               // what was lost to another region is in the journal
+    (Bug::TwoWaysIgnored, 0),               // the journal names true conflicts alone
+    (Bug::SyncedTooSoon, 1),                // Last Sync Time is true
+    (Bug::HintNotDurable, 1),               // Last Sync Time is true
+    (Bug::HintEndedBlindly, 1154),          // every region is equal
+    (Bug::HintForgetsItsTime, 10),          // Last Sync Time is true
+    (Bug::HintsNotCounted, 0),              // Last Sync Time is true
+    (Bug::HintDropped, 27),                 // Last Sync Time is true
+    (Bug::RetryAfterIgnored, 18),           // a rule of every moment
+    (Bug::BudgetNotKept, 93),               // a rule of every moment
+    (Bug::ShutForGood, 7),                  // every shard is carried, and evenly
+    (Bug::HeartbeatUnheard, 11),            // an unreachable region is told, idle or not
+    (Bug::ShardsKept, 7),                   // every shard is carried, and evenly
+    (Bug::DeadCounted, 0),                  // every shard is carried, and evenly
+    (Bug::ClaimNotConfirmed, 12),           // a shard has one carrier at most
+    (Bug::LeaseOutlived, 12),               // a shard has one carrier at most
+    (Bug::OthersForgotten, 16),             // Last Sync Time is true
+    (Bug::ExactThoughShared, 13793),        // every region is equal
+    (Bug::AllRefuse, 128),                  // not all regions refuse their readers at once
+    (Bug::SilenceIsFresh, 18),              // how fresh a region says it is, it is
+    (Bug::SuspectsCount, 41),               // a scrubber tells of nothing that is not so
+    (Bug::WaitsUnasked, 41),                // a scrubber tells of nothing that is not so
+    (Bug::KeyBeforeRows, 74),               // every region is equal
+    (Bug::ResumedAsCopied, 74),             // every region is equal
+    (Bug::CopiedBare, 10),                  // a rule of every moment
+    (Bug::MendedAnew, 17),                  // what is repaired is as it was
+    (Bug::WrongLink, 150),                  // what was waited for is there
+    (Bug::HintNotLookedBack, 2507),         // a scrubber tells of nothing that is not so
+    (Bug::StaleEpochObeyed, 914),           // a rule of every moment
+    (Bug::LateDelivered, 2),                // a rule of every moment
+    (Bug::LateTakenOver, 118),              // a rule of every moment
+    (Bug::LateNotNamed, 24),                // what was lost to another region is in the journal
+    (Bug::LateNotOverruled, 2),             // Last Sync Time is true
+    (Bug::RoleReadOnce, 0),                 // everything ends in time
+    (Bug::EarlyServing, 24),                // a rule of every moment
+    (Bug::SurvivorsUnequal, 215),           // survivors are equal without the lost region
+    (Bug::CollectedByAge, 45),              // a rule of every moment
+    (Bug::CollectedUnverified, 1127),       // a rule of every moment
+    (Bug::CollectedOneWay, 1626),           // a rule of every moment
+    (Bug::CollectedUnlooked, 845),          // a rule of every moment
+    (Bug::CollectedWhileOut, 45),           // a rule of every moment
+    (Bug::ResidualLost, 31),                // Last Sync Time is true
+    (Bug::MovedBlindly, 11),                // a rule of every moment
+    (Bug::ReplayedElsewhere, 4533),         // Last Sync Time is true
+    (Bug::BroughtDeleteUnannounced, 5065),  // every region is equal
+    (Bug::BroughtNotCarried, 5289),         // every row lies where the routes lead
+    (Bug::PreviousPlaceForgotten, 81),      // every cache is current
+    (Bug::OldPlaceNotRead, 11),             // a rule of every moment
+    (Bug::MovedRowDeletedUnverified, 1187), // a rule of every moment
+    (Bug::ColdPlaceForgotten, 193),         // Last Sync Time is true
+    (Bug::InsertedUnlooked, 1509),          // what was lost to another region is in the journal
+    (Bug::OldRowNotTouched, 4533),          // every region is equal
+    (Bug::DemotedBlindly, 25),              // a rule of every moment
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

@@ -237,5 +237,11 @@ async fn what_was_found_long_ago_is_not_shown_to_a_cache() {
     // Whoever looked stalls for half a settle window. By then the region's store may have put something lower over it.
     tokio::time::advance(settings.settle_window / 2).await;
     assert_eq!(outcome(&parcel).await, Outcome::LookAgain);
+    world.caches[0].faults().cut(true);
+    assert!(
+        matches!(outcome(&parcel).await, Outcome::Failed(_)),
+        "a cache that is down is parked, however old the look"
+    );
+    world.caches[0].faults().cut(false);
     assert!(lane.bring(vec![parcel], &mut None).await.is_err(), "the row of the log is looked at again");
 }

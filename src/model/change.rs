@@ -22,6 +22,13 @@ pub struct Change {
 }
 
 impl Change {
+    /// The announcement of one row: of its delete, or of a put.
+    pub fn of_row(id: &RowId, version: &Version, delete: bool) -> Self {
+        let (puts, deletes) = if delete { (vec![], vec![id.row.clone()]) } else { (vec![id.row.clone()], vec![]) };
+        let (table, partition) = (id.table.clone(), id.partition.clone());
+        Self { table, partition, puts, deletes, version: version.clone(), base: None }
+    }
+
     /// How many rows it names.
     pub fn len(&self) -> usize {
         self.puts.len() + self.deletes.len()

@@ -360,7 +360,7 @@ impl Delivery {
         if oldest.is_none_or(|began| self.fresh.allows(began, Instant::now())) {
             return Ok(());
         }
-        Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window").into())
+        Err(StoreError::stale_look().into())
     }
 
     fn written(&self, item: &mut Item, etag: Option<Etag>) {
@@ -505,7 +505,7 @@ impl Delivery {
     /// R6, then R4's last step, for a row below a newer tombstone of the destination: the delete is announced and applied here first. It may
     /// have no open announcement (that of a refused conditional delete has gone), and our taking the row out carries it out.
     async fn overrule(&self, item: &mut Item, deleted: Finding, began: Instant) {
-        match self.referee.yields(&self.to, &item.parcel.id, deleted, began).await {
+        match self.referee.yield_to(&self.to, &item.parcel.id, deleted, began).await {
             Ok(Disagreement::Gone) => item.overtaken = true,
             // A version from the future takes nothing out before its time (R7).
             Ok(early @ (Disagreement::Waits | Disagreement::Quarantined)) => item.outcome = Some(outcome_of(early)),

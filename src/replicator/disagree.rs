@@ -67,7 +67,7 @@ impl Referee {
                     }
                     _ => newer,
                 };
-                return self.yields(to, id, newer, began).await;
+                return self.yield_to(to, id, newer, began).await;
             }
             Verdict::Lift => to.single.lift(id, version).await,
             _ => return Ok(Disagreement::Gone),
@@ -87,21 +87,7 @@ impl Referee {
         }
     }
 
-    /// Gives way here to what a destination has, as far as that has a word. `began` is when the reading of it began.
-    pub async fn yields(
-        &self,
-        to: &Destination,
-        id: &RowId,
-        theirs: Finding,
-        began: Instant,
-    ) -> Result<Disagreement, StoreError> {
-        match to.copy {
-            Some(_) => self.yield_to_copy(to, id, &theirs).await,
-            None => self.yield_to(to, id, theirs, began).await,
-        }
-    }
-
-    /// R6: announces and applies here what the destination has. `began` is when the reading of it began.
+    /// R6: announces and applies here what the destination has, unless that is a copy. `began` is when the reading of it began.
     pub async fn yield_to(
         &self,
         to: &Destination,
@@ -109,6 +95,9 @@ impl Referee {
         theirs: Finding,
         began: Instant,
     ) -> Result<Disagreement, StoreError> {
+        if to.copy.is_some() {
+            return self.yield_to_copy(to, id, &theirs).await;
+        }
         let Some(winner) = theirs.version().cloned() else { return Ok(Disagreement::Gone) };
         let tables = self.here.store.holding(&id.table, &id.partition);
         let now = tables.clock().at(Instant::now()).unwrap_or_else(|| self.runtime.now());

@@ -15,7 +15,6 @@ use tracing::{debug, info, warn};
 use super::removal::{removal, remove};
 use super::replay::announce_again;
 use super::rows::read_row;
-use super::single::change_of;
 use super::tombstones::Tombstones;
 use crate::feed::{Entry, Malformed, Reason, Record, Source, decode_message, encode_relayed};
 use crate::model::{AccountName, Addressee, Change, ClosedList, Region, Row, RowId, SystemTable, Time, Version};
@@ -133,7 +132,7 @@ impl Quarantine {
 
     /// An entry for a row holds the record that would announce it again.
     fn of_row(&self, id: &RowId, version: &Version, delete: bool, why: &Malformed) -> Entry {
-        let record = encode_relayed(&change_of(id, version, delete));
+        let record = encode_relayed(&Change::of_row(id, version, delete));
         let mut entry = Entry::new(Source::Row, why, self.runtime.now(), record.json().to_string());
         entry.table = Some(id.table.to_string());
         entry.partition = Some(id.partition.to_string());

@@ -223,7 +223,7 @@ impl CacheLane {
         let health = &self.0.reception.health;
         if !health.is_parked() {
             if !parcels.iter().all(|parcel| self.is_fresh(parcel)) {
-                return Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window"));
+                return Err(StoreError::stale_look());
             }
             let refreshes = parcels.iter().filter_map(|parcel| self.refresh_of(&parcel.id, &parcel.finding)).collect();
             let since = *trying.get_or_insert(Instant::now());

@@ -217,16 +217,10 @@ mod tests {
             let feed = store.snapshot(&SystemTable::Feed.name());
             feed.iter().filter(|row| is_record_key(row.body.row())).count()
         };
-        let change = |second| Change {
-            table: TableName::new("orders").unwrap(),
-            partition: "p".into(),
-            puts: vec!["a".into()],
-            deletes: Vec::new(),
-            version: Version::implicit(Time::from_unix_seconds(second), &region),
-            base: None,
-        };
+        let id = RowId::new(TableName::new("orders").unwrap(), "p".into(), "a".into());
+        let version = |second| Version::implicit(Time::from_unix_seconds(second), &region);
         let entry = |second, account: AccountName| {
-            let whole = encode_change(&change(second)).unwrap()[0].json().to_string();
+            let whole = encode_change(&Change::of_row(&id, &version(second), false)).unwrap()[0].json().to_string();
             let why = Malformed::new(Reason::FutureVersion, "it was ahead");
             let mut entry = Entry::new(Source::Record, &why, runtime.now(), whole);
             (entry.table, entry.partition) = (Some("orders".to_owned()), Some("p".to_owned()));

@@ -350,7 +350,7 @@ impl Single {
     /// look that finds the old state, just before the write.
     async fn announce(&self, id: &RowId, version: &Version, began: Instant) -> Result<Relayed, Unsettled> {
         let tables = self.store.holding(&id.table, &id.partition);
-        Ok(relay(tables.as_ref(), &change_of(id, version, false), tables.clock().at(began)).await?)
+        Ok(relay(tables.as_ref(), &Change::of_row(id, version, false), tables.clock().at(began)).await?)
     }
 
     /// Takes an announcement back whose first and only write was refused: what it names never comes, and who looked for it
@@ -367,7 +367,7 @@ impl Single {
 
     /// The body of a delete's record with a key that is free, or `None` where this very change was announced since `began`.
     async fn free_record(&self, id: &RowId, version: &Version, began: Instant) -> Result<Option<RowBody>, StoreError> {
-        let change = change_of(id, version, true);
+        let change = Change::of_row(id, version, true);
         let tables = self.store.holding(&id.table, &id.partition);
         let shard: PartitionKey = Shard::of(&id.table, &id.partition).partition();
         for n in 0..ATTEMPTS {
@@ -406,13 +406,6 @@ impl Single {
     fn check(&self, began: Instant) -> Result<(), Unsettled> {
         if self.fresh.allows(began, Instant::now()) { Ok(()) } else { Err(Unsettled::LookAgain) }
     }
-}
-
-/// The announcement of one row by a daemon.
-pub(super) fn change_of(id: &RowId, version: &Version, delete: bool) -> Change {
-    let (puts, deletes) = if delete { (vec![], vec![id.row.clone()]) } else { (vec![id.row.clone()], vec![]) };
-    let (table, partition) = (id.table.clone(), id.partition.clone());
-    Change { table, partition, puts, deletes, version: version.clone(), base: None }
 }
 
 /// The write that raises a tombstone, or none where it stands as high already. A tombstone is never lowered.

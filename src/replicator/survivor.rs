@@ -17,7 +17,6 @@ use super::Roles;
 use super::gather::gather_all;
 use super::look::look;
 use super::roles::read_beside;
-use super::single::change_of;
 use super::tombstones::Tombstones;
 use crate::feed::{decode_applied, encode_relayed};
 use crate::model::{AccountName, Change, ClosedList, PartitionKey, Region, RowBody, RowId, RowKey, SystemTable};
@@ -141,7 +140,7 @@ impl Survivor {
         let issuer = version.issued_in();
         let theirs = issuer == self.source || self.roles.writer_over(&issuer).is_some();
         let theirs = theirs && issuer != *self.local.region();
-        theirs.then(|| change_of(id, version, matches!(finding, Finding::Deleted(_))))
+        theirs.then(|| Change::of_row(id, version, matches!(finding, Finding::Deleted(_))))
     }
 
     /// Records of one shard, in one transaction, or where one of them stands there already, one by one.

@@ -112,6 +112,11 @@ impl StoreError {
         Self { status: Some(status), code: code.into(), ..Self::new(kind, message) }
     }
 
+    /// The failure of a request that was not sent, since what it rests on was looked at too long ago (R9).
+    pub fn stale_look() -> Self {
+        Self::new(ErrorKind::Precondition, "the look is older than half a settle window")
+    }
+
     /// The failure of a request that was not sent, since the account asks for less; it makes sense again after `again`.
     pub fn held_back(again: Duration) -> Self {
         let error = Self::new(ErrorKind::Throttled, "the account asks for less, so this was not sent");

@@ -48,6 +48,7 @@ pub use announce::{AnnounceError, Announced, announce};
 pub use copies::{Copies, Stands, Unconfirmed, reached};
 pub use error::WriteError;
 pub use over::Over;
+pub(crate) use over::is_below;
 pub use reader::read_routed;
 pub use relay::{RaiseError, Raised, Relayed, raise_tombstone, relay};
 pub use tier::{Demoted, Promoted};

@@ -61,13 +61,20 @@ impl Stand {
 
     /// Whether the row stands below a tombstone that was raised over it.
     fn is_below(&self, region: &Region) -> bool {
-        let row = self.row.as_ref().map(|row| row.version(region));
-        !self.is_put_over() && row.as_ref() < self.deleted()
+        self.row
+            .as_ref()
+            .zip(self.tomb.as_ref())
+            .is_some_and(|(row, tomb)| is_below(row, region, self.deleted(), tomb.raised))
     }
 
     fn deleted(&self) -> Option<&Version> {
         self.tomb.as_ref().and_then(|tomb| tomb.version.as_ref())
     }
+}
+
+/// Whether a row stands below a tombstone that was raised over it: its delete was refused, or is yet to come.
+pub(crate) fn is_below(row: &Row, region: &Region, deleted: Option<&Version>, raised: Time) -> bool {
+    row.timestamp <= raised && deleted.is_some_and(|deleted| row.version(region) < *deleted)
 }
 
 impl Passage {
@@ -247,8 +254,8 @@ impl Passage {
         self.write(&SystemTable::Feed.name(), &operation, began).await.map(drop)
     }
 
-    /// R5, once the tombstone stands: announced here, since no record of it may be open. Says whether there was such a row. What was put over the tombstone stays, as R10 has it: the region's
-    /// store has decided so, and whoever follows that put lifts it.
+    /// R5, once the tombstone stands: announced here, since no record of it may be open. Says whether there was such a row. What was put
+    /// over the tombstone stays, as R10 has it: the region's store has decided so, and whoever follows that put lifts it.
     async fn remove_older(&self, id: &RowId, deleted: &Version, began: Instant) -> Result<bool, StoreError> {
         let Stand { row, tomb } = stand(self.to.as_ref(), id).await?;
         let Some(row) = row.filter(|row| row.version(self.to.region()) < *deleted) else { return Ok(false) };
@@ -257,7 +264,7 @@ impl Passage {
         }
         // Where it was, the row may have been missing when a conditional delete of it was refused, whose announcement has gone.
         if !planted(Bug::BroughtDeleteUnannounced) {
-            relay(self.to.as_ref(), &delete_of(id, deleted), self.to.clock().at(began)).await?;
+            relay(self.to.as_ref(), &Change::of_row(id, deleted, true), self.to.clock().at(began)).await?;
         }
         check((began, self.fresh))?;
         remove(self.to.as_ref(), id, row.etag).await?;
@@ -300,11 +307,6 @@ async fn remove_tombstone(tables: &dyn Tables, id: &RowId, etag: Etag) -> Result
     tables.write(&SystemTable::Feed.name(), &operation).await.map(drop)
 }
 
-fn delete_of(id: &RowId, version: &Version) -> Change {
-    let (table, partition, deletes) = (id.table.clone(), id.partition.clone(), vec![id.row.clone()]);
-    Change { table, partition, puts: Vec::new(), deletes, version: version.clone(), base: None }
-}
-
 /// Writes on a look that is fresh, and makes the table where it is missing.
 pub(super) async fn write(
     tables: &dyn Tables,
@@ -326,7 +328,7 @@ pub(super) fn check((began, fresh): (Instant, Duration)) -> Result<(), StoreErro
     if began.elapsed() < fresh {
         return Ok(());
     }
-    Err(StoreError::new(ErrorKind::Precondition, "the look is older than half a settle window"))
+    Err(StoreError::stale_look())
 }
 
 /// The row first, then its tombstone, as by every look.

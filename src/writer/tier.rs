@@ -141,9 +141,7 @@ impl Tiering {
 
     /// Has the daemon look at what became of a row whose delete met it on its way, and tell everybody.
     async fn announce(&self, id: &RowId, version: Version) -> Result<(), StoreError> {
-        let (table, partition) = (id.table.clone(), id.partition.clone());
-        let change = Change { table, partition, puts: vec![id.row.clone()], deletes: Vec::new(), version, base: None };
-        relay(self.home.as_ref(), &change, None).await.map(drop)
+        relay(self.home.as_ref(), &Change::of_row(id, &version, false), None).await.map(drop)
     }
 
     /// Has a row stay at home for as long as a write may take that begins now: it is promoted where it is cold, and touched where it stands

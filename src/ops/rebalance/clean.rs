@@ -16,6 +16,7 @@ use crate::ops::patient::in_turn;
 use crate::planted::{Bug, planted};
 use crate::replicator::{VERSION_ALONE, read_in};
 use crate::stores::{Condition, ErrorKind, Operation, Remedy, StoreError, Tables};
+use crate::writer::is_below;
 
 /// Deletes under way at a time.
 const IN_FLIGHT: usize = 16;
@@ -119,8 +120,8 @@ impl Bringing<'_> {
         let ids: Vec<&RowId> = tombs.iter().map(|found| &found.id).collect();
         let rows = in_turn(|| read_in(|_, _| tables.clone(), &ids, Some(&VERSION_ALONE))).await?;
         let region = self.store.region();
-        let below = |row: &Row, tomb: &Found| row.version(region) < tomb.version && row.timestamp <= tomb.row.timestamp;
-        Ok(tombs.into_iter().filter(|tomb| rows.get(&tomb.id).is_some_and(|row| below(row, tomb))).collect())
+        let below = |tomb: &Found, row: &Row| is_below(row, region, Some(&tomb.version), tomb.row.timestamp);
+        Ok(tombs.into_iter().filter(|tomb| rows.get(&tomb.id).is_some_and(|row| below(tomb, row))).collect())
     }
 
     /// Deletes what its place was just seen to have.

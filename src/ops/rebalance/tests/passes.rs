@@ -1,8 +1,8 @@
 //! Rows that are written and deleted between two passes, or in the middle of one.
 
-use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use super::*;
 use crate::feed::{Shard, encode_change, encode_tombstone, record_prefix, tombstone_key};
 use crate::model::{Change, ClosedList, Tombstone};
 use crate::stores::memory::Fault;
@@ -270,9 +270,8 @@ async fn what_is_written_behind_the_back_of_who_deletes_is_carried_home() {
         // By routes that nobody may go by any more; the command has gone through that table already.
         put(&store, &over(4), &id, ("late", 10)).await;
         let version = Version::new(Time::from_unix_seconds(1_700_000_010), &west(), WriterId(1));
-        let (table, partition, puts) = (id.table.clone(), id.partition.clone(), vec![id.row.clone()]);
-        let change = Change { table, partition, puts, deletes: Vec::new(), version, base: None };
-        let record = Operation::Insert(encode_change(&change).unwrap().remove(0));
+        let record = encode_change(&Change::of_row(&id, &version, false)).unwrap().remove(0);
+        let record = Operation::Insert(record);
         let place = store.by(&over(4)).holding(&id.table, &id.partition);
         place.write(&SystemTable::Feed.name(), &record).await.unwrap();
         world.until_quiet().await.unwrap();

@@ -107,6 +107,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::InsertedUnlooked, 1509),          // what was lost to another region is in the journal
     (Bug::OldRowNotTouched, 4533),          // every region is equal
     (Bug::DemotedBlindly, 25),              // a rule of every moment
+    (Bug::GivenUpUnsaid, 12093),            // a rule of every moment
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

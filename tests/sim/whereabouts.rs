@@ -77,9 +77,9 @@ impl Whereabouts {
         };
         let places = self.rules().map(|rules| places(rules, id));
         let cold = places.is_some_and(|(home, cold)| cold == Some(event.account) && home != cold);
-        // Nobody but a rebalance takes anything out where it is no more.
-        let clears =
-            event.line.contains("rebalancer") && !cold && places.is_some_and(|(home, _)| home != Some(event.account));
+        // Where nobody reads it: it is taken out there once its place has it.
+        let astray = !cold && places.is_some_and(|(home, _)| home != Some(event.account));
+        let clears = astray && event.line.contains("rebalancer");
         match &event.touch {
             Touch::Put(put) if elsewhere(&put.version, false) => match before.filter(|_| !cold) {
                 Some(before) if before.version == put.version => Passing::Moved,
@@ -105,24 +105,13 @@ impl Whereabouts {
                 let copy = self.fills(id, event.account) && before.is_some_and(|row| elsewhere(&row.version, false));
                 if kept || copy { Passing::Moved } else { Passing::Lost }
             }
-            // By one that was overtaken while it took back what it thought nobody would go by: it is still where it was.
-            Touch::Deleted(_) if event.line.contains("rebalancer") => {
-                let was = self.published.as_ref().and_then(|published| published.moving.as_ref());
-                let was = was.filter(|moving| moving.state == MoveState::Reading);
-                let was = was.and_then(|moving| place(&moving.rules, id)).filter(|was| *was != event.account);
-                let held = |at: usize| self.held.get(id).and_then(|held| held.get(&at));
-                let buried = |row: &Stood| held(event.account).is_some_and(|held| held.buries(&row.version));
-                let there = |row: &Stood| was.and_then(held).is_some_and(|held| held.has(&row.version));
-                if before.is_some_and(|row| !buried(row) && there(row)) { Passing::Moved } else { Passing::No }
-            }
             // What it has brought home that was announced here goes here, once its place has it.
-            Touch::Deleted(_)
-                if event.by_own_daemon() && !cold && places.is_some_and(|(home, _)| home != Some(event.account)) =>
-            {
+            Touch::Deleted(_) if astray && event.by_own_daemon() => {
                 let kept = before.is_some_and(|row| self.elsewhere(id, event.account, |held| held.has(&row.version)));
                 if kept { Passing::Moved } else { Passing::No }
             }
-            Touch::Collected(version) if clears => {
+            // A daemon does so where it carries home a row that stands below, since its delete was refused.
+            Touch::Collected(version) if clears || astray && event.by_own_daemon() => {
                 let kept = self.elsewhere(id, event.account, |held| held.buries(version));
                 if kept { Passing::Moved } else { Passing::Lost }
             }

@@ -33,6 +33,7 @@ use super::patient::{or_nothing, patiently};
 use crate::closed_list;
 use crate::feed::{AccountShard, Shard};
 use crate::model::{PartitionKey, Region, SystemTable, TableName};
+use crate::planted::{Bug, planted};
 use crate::replicator::{create_missing, endpoints};
 use crate::runtime::Runtime;
 use crate::stores::{DATE_RESOLUTION, Query, RegionStore, RoutesCopy, Scope, StoreError};
@@ -121,13 +122,16 @@ impl Rebalance {
                     return Ok(done);
                 }
                 None => self.begin(&copy, &published, stop).await?,
-                // The configuration was put back, or is another one by now: what was copied for nothing is deleted in the end.
-                Some(MovingRows { state: MoveState::Filling, rules }) if !rules.lead_as(wanted) => {
-                    if published.rules.lead_as(wanted) {
-                        self.end(&copy, &published, &mut done, (stop, tell)).await?;
-                    } else {
-                        self.begin(&copy, &published, stop).await?;
+                // The configuration was put back: what was copied for nothing is deleted, once nobody copies any more.
+                Some(MovingRows { state: MoveState::Filling, rules }) if published.rules.lead_as(wanted) => {
+                    match rules.lead_as(wanted) || planted(Bug::GivenUpUnsaid) {
+                        true => self.end(&copy, &published, &mut done, (stop, tell)).await?,
+                        false => self.give_up(&copy, &published).await?,
                     }
+                }
+                // It is another one by now: what was copied for nothing is deleted in the end.
+                Some(MovingRows { state: MoveState::Filling, rules }) if !rules.lead_as(wanted) => {
+                    self.begin(&copy, &published, stop).await?;
                 }
                 Some(MovingRows { state: MoveState::Filling, rules }) => {
                     self.fill(&published, rules, &mut done, (stop, tell)).await?;
@@ -178,6 +182,14 @@ impl Rebalance {
         let mut next = PublishedRoutes { epoch: published.epoch + 1, ..published.clone() };
         next.endpoints.extend(endpoints(&self.store));
         next.moving = Some(MovingRows { state: MoveState::Filling, rules: wanted.clone() });
+        self.publish(copy, &next).await
+    }
+
+    /// Publishes that rows are going to be where they are. Another command that still copies them elsewhere gets no further: else it might
+    /// have the new routes come into force while this one deletes there.
+    async fn give_up(&self, copy: &RoutesCopy, published: &PublishedRoutes) -> Result<(), RebalanceError> {
+        let moving = MovingRows { state: MoveState::Filling, rules: published.rules.clone() };
+        let next = PublishedRoutes { epoch: published.epoch + 1, moving: Some(moving), ..published.clone() };
         self.publish(copy, &next).await
     }
 
@@ -264,7 +276,10 @@ impl Rebalance {
             } else {
                 step = RebalanceStep::Deleting;
                 let mut told = |rows| tell(step, rows);
-                let cleaned = bringing.clean(stop, &mut told).await?;
+                // By the time that another command has copied there once more, all that this one has under way is through.
+                let cleaning =
+                    Bringing { fresh: bringing.fresh / 2, ..self.bringing(published, (before, &published.rules))? };
+                let cleaned = cleaning.clean(stop, &mut told).await?;
                 (done.deleted, done.left, open) = (done.deleted + cleaned.deleted, cleaned.left, cleaned.open);
             }
         }

@@ -476,5 +476,29 @@ async fn one_that_is_given_up_while_it_copies_leaves_everything_as_it_was() {
     let ended = timeout(HOLD / 2, begun.run(&stop, &mut |_, _| {})).await;
     assert!(ended.is_err() && world.held().len() > ROWS, "{ended:?}");
     let done = world.rebalance(4).run(&stop, &mut |_, _| {}).await.unwrap();
-    assert_eq!((done.epoch, done.left, world.held().len()), (3, 0, ROWS));
+    assert_eq!((done.epoch, done.left, world.held().len()), (4, 0, ROWS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_still_copies_gets_no_further_once_another_command_takes_that_back() {
+    for bug in [None, Some(Bug::GivenUpUnsaid)] {
+        let world = World::new(1).await;
+        world.daemon(world.store(5), world.store_of_north());
+        tokio::time::sleep(HOLD).await;
+        let (copies, takes_back, stop) = (world.rebalance(5), world.rebalance(4), CancellationToken::new());
+        plant(bug);
+        let copies = async { copies.run(&stop, &mut |_, _| {}).await };
+        let takes_back = async {
+            tokio::time::sleep(HOLD / 4).await;
+            takes_back.run(&stop, &mut |_, _| {}).await
+        };
+        let (copied, taken_back) = tokio::join!(copies, takes_back);
+        plant(None);
+        let overtaken = |ended: &Result<Rebalanced, _>| matches!(ended, Err(RebalanceError::Overtaken));
+        assert_eq!(
+            (overtaken(&copied), overtaken(&taken_back)),
+            (bug.is_none(), bug.is_some()),
+            "{copied:?} {taken_back:?}"
+        );
+    }
 }

@@ -90,7 +90,8 @@ impl Replay {
     ) -> Result<(Vec<(Region, Version)>, Taken), ReplayError> {
         let change = entry.change().ok_or_else(|| nothing_to_announce(entry))?;
         let mut stamped = Vec::new();
-        for (id, _) in change.rows() {
+        // No row of a delete stands at its version, and a tombstone from the future takes none out (R7).
+        for (id, _) in change.rows().filter(|(_, delete)| !delete) {
             self.bring_home(region, entry, &id).await?;
             stamped.extend(self.restamp_row(&id, &change.version, entry.reason).await?);
         }
@@ -112,7 +113,8 @@ impl Replay {
         }
     }
 
-    /// In the region that issued the version, if it stands there; else wherever it does.
+    /// In the region that issued the version, if it stands there; else wherever it does. A row without a version may have been announced under
+    /// any of its region.
     async fn restamp_row(
         &self,
         id: &RowId,
@@ -123,7 +125,11 @@ impl Replay {
         regions.sort_by_key(|store| !version.is_of(store.region()));
         for store in regions {
             let found = read_row(store, id).await?;
-            let Some(found) = found.filter(|found| found.version(store.region()) == *version) else { continue };
+            let stands = |stands: Version| {
+                let without = reason == Reason::FutureVersion && version.is_of(store.region());
+                stands == *version || without && stands == Version::implicit(stands.time(), store.region())
+            };
+            let Some(found) = found.filter(|found| stands(found.version(store.region()))) else { continue };
             let failed = |error| ReplayError::Restamp { row: id.clone(), error: Box::new(error) };
             // What is above the clock is not to be kept above: that is what the new version is for.
             let low = Version::implicit(Time::EPOCH, store.region());
@@ -198,39 +204,92 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::feed::{Malformed, encode_change, is_record_key};
-    use crate::model::{AccountName, Change};
+    use crate::feed::{Malformed, encode_change, encode_tombstone, is_record_key};
+    use crate::model::{AccountName, Change, Tombstone};
+    use crate::stores::Tables;
     use crate::stores::memory::MemoryTables;
     use crate::topology::Routes;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_record_is_put_back_where_it_was_found() {
-        let (region, runtime) = (Region::new("east").unwrap(), Runtime::simulated(Time::from_unix_seconds(1_000), 1));
+    fn east() -> Region {
+        Region::new("east").unwrap()
+    }
+
+    fn id() -> RowId {
+        RowId::new(TableName::new("orders").unwrap(), "p".into(), "a".into())
+    }
+
+    fn version(second: i64) -> Version {
+        Version::implicit(Time::from_unix_seconds(second), &east())
+    }
+
+    /// A region with two accounts, of which the routes lead to the first.
+    async fn two() -> (RegionStore, [Arc<MemoryTables>; 2], Runtime) {
+        let (region, runtime) = (east(), Runtime::simulated(Time::from_unix_seconds(1_000), 1));
         let [one, two] = ["one", "two"].map(|name| AccountName::new(name).unwrap());
         let stores = [&one, &two].map(|name| MemoryTables::new(region.clone(), name.clone(), runtime.clone()));
         for store in &stores {
-            crate::stores::Tables::create_table(store.as_ref(), &SystemTable::Feed.name()).await.unwrap();
+            for table in [SystemTable::Feed.name(), SystemTable::Quarantine.name(), id().table] {
+                store.create_table(&table).await.unwrap();
+            }
         }
         let accounts = stores.iter().map(|tables| Account { tables: tables.clone(), queue: None }).collect();
-        let store = RegionStore::routed(region.clone(), accounts, Routes::new(Vec::new(), [one.clone()]).unwrap());
+        (RegionStore::routed(region, accounts, Routes::new(Vec::new(), [one]).unwrap()), stores, runtime)
+    }
+
+    /// A record from the future that was found in this account, in quarantine.
+    async fn quarantined(region: &RegionStore, second: i64, delete: bool, account: &str) -> (Entry, Row) {
+        let whole = encode_change(&Change::of_row(&id(), &version(second), delete)).unwrap()[0].json().to_string();
+        let why = Malformed::new(Reason::FutureVersion, "it was ahead");
+        let mut entry = Entry::new(Source::Record, &why, Time::EPOCH, whole);
+        (entry.table, entry.partition) = (Some("orders".to_owned()), Some("p".to_owned()));
+        entry.account = Some(AccountName::new(account).unwrap());
+        let entry = entry.identified();
+        let (table, body) = (SystemTable::Quarantine.name(), entry.encode());
+        region.home().write(&table, &Operation::Insert(body.clone())).await.unwrap();
+        let row = region.home().get(&table, body.partition(), body.row()).await.unwrap().unwrap();
+        (entry, row)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_is_put_back_where_it_was_found() {
+        let (store, stores, _) = two().await;
         let records = |store: &Arc<MemoryTables>| {
             let feed = store.snapshot(&SystemTable::Feed.name());
             feed.iter().filter(|row| is_record_key(row.body.row())).count()
         };
-        let id = RowId::new(TableName::new("orders").unwrap(), "p".into(), "a".into());
-        let version = |second| Version::implicit(Time::from_unix_seconds(second), &region);
-        let entry = |second, account: AccountName| {
-            let whole = encode_change(&Change::of_row(&id, &version(second), false)).unwrap()[0].json().to_string();
-            let why = Malformed::new(Reason::FutureVersion, "it was ahead");
-            let mut entry = Entry::new(Source::Record, &why, runtime.now(), whole);
-            (entry.table, entry.partition) = (Some("orders".to_owned()), Some("p".to_owned()));
-            entry.account = Some(account);
-            entry
-        };
         // No route leads to the second; a third is no longer in the configuration.
-        assert!(announce_again(&store, &entry(1, two)).await.unwrap());
+        assert!(announce_again(&store, &quarantined(&store, 1, false, "two").await.0).await.unwrap());
         assert_eq!(stores.each_ref().map(&records), [0, 1]);
-        assert!(announce_again(&store, &entry(2, AccountName::new("gone").unwrap())).await.unwrap());
+        assert!(announce_again(&store, &quarantined(&store, 2, false, "gone").await.0).await.unwrap());
         assert_eq!(stores.each_ref().map(&records), [1, 1], "by the routes, where nothing else is to be had");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_without_a_version_is_restamped_where_it_belongs_whatever_it_was_announced_with() {
+        let (store, stores, runtime) = two().await;
+        let body = RowBody::builder(&id().partition, &id().row).string("A", "kept").finish();
+        stores[1].write(&id().table, &Operation::Insert(body)).await.unwrap();
+        let (entry, row) = quarantined(&store, 9_000, false, "two").await;
+        let replay = Replay { regions: vec![store.clone()], options: WriterOptions::default(), runtime };
+        let (stamped, taken) = replay.restamp(&store, &entry, &row).await.unwrap();
+        assert_eq!((stamped.len(), taken), (1, Taken::Out));
+        let at_home = stores[0].snapshot(&id().table);
+        assert_eq!(at_home[0].body.version(), Some(&stamped[0].1));
+        assert!(stamped[0].1 < version(2_000), "{stamped:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delete_from_the_future_takes_nothing_out_where_it_is_restamped() {
+        let (store, stores, runtime) = two().await;
+        let body = RowBody::builder(&id().partition, &id().row).string("A", "kept").finish();
+        stores[0].write(&id().table, &Operation::Insert(body)).await.unwrap();
+        let tomb = encode_tombstone(&Tombstone { id: id(), version: version(9_000) });
+        stores[1].write(&SystemTable::Feed.name(), &Operation::Insert(tomb)).await.unwrap();
+        let (entry, row) = quarantined(&store, 9_000, true, "two").await;
+        let replay = Replay { regions: vec![store.clone()], options: WriterOptions::default(), runtime };
+        let refused = replay.restamp(&store, &entry, &row).await.unwrap_err();
+        assert!(matches!(refused, ReplayError::NothingStands { .. }), "{refused}");
+        assert_eq!(stores[0].snapshot(&id().table).len(), 1);
+        assert_eq!(stores[0].snapshot(&SystemTable::Quarantine.name()).len(), 1, "the entry stays");
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::model::{AccountName, Version};
+
 /// What kind of failure a store's reply is. Each has one [`Remedy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorKind {
@@ -84,6 +86,9 @@ const HELD_BACK: &str = "HeldBack";
 /// Our own code of what stands in the store and cannot be gone by.
 const UNUSABLE: &str = "Unusable";
 
+/// Our own code of what would come into force too early.
+const AHEAD: &str = "Ahead";
+
 /// A failed request to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
@@ -131,6 +136,18 @@ impl StoreError {
     /// Whether it is one of what stands in the store.
     pub fn is_unusable(&self) -> bool {
         self.status.is_none() && self.code == UNUSABLE
+    }
+
+    /// A version from the future stands where a row is to be, and waits in quarantine (R7): the row cannot go there before the clock has
+    /// passed it.
+    pub fn ahead(account: &AccountName, version: &Version) -> Self {
+        let why = format!("{version} waits in quarantine, which is from the future and stands in account {account}");
+        Self { code: AHEAD.to_owned(), ..Self::new(ErrorKind::Invalid, why) }
+    }
+
+    /// Whether it is one of a version from the future.
+    pub fn is_ahead(&self) -> bool {
+        self.status.is_none() && self.code == AHEAD
     }
 
     /// Whether it is the failure of a request that was not sent.

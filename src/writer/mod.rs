@@ -22,6 +22,7 @@
 //! [`raise_tombstone`], [`look_at_tombstones`].
 
 mod announce;
+mod announced;
 mod copies;
 mod error;
 mod operations;

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::announced::{Announced, Wanted};
 use super::relay::relay;
-use crate::feed::{Shard, decode_tombstone, encode_tombstone, record_prefix, tombstone_key};
-use crate::model::{
-    Change, Etag, Region, Row, RowBody, RowId, RowKey, SystemTable, TableName, Time, Tombstone, Version,
-};
+use crate::feed::{Shard, decode_tombstone, encode_tombstone, tombstone_key};
+use crate::model::{Change, Etag, Region, Row, RowBody, RowId, SystemTable, TableName, Time, Tombstone, Version};
 use crate::planted::{Bug, planted};
-use crate::stores::{Condition, ErrorKind, Mirrors, Operation, Passage, Query, Remedy, StoreError, Tables};
+use crate::stores::{Condition, ErrorKind, Mirrors, Operation, Passage, Remedy, StoreError, Tables};
 
 /// How often a row that others keep writing is tried.
 const ATTEMPTS: usize = 8;
@@ -167,7 +166,7 @@ impl Passage {
         }
         if was.row.is_none() {
             let removed = match &self.mirrors {
-                Some(mirrors) => self.remove_copy(id, mirrors, began).await?,
+                Some(mirrors) => self.remove_copy(id, (mirrors, deleted), began).await?,
                 None => self.remove_older(id, deleted, began).await?,
             };
             over = if removed { Over::Brought } else { over };
@@ -188,19 +187,23 @@ impl Passage {
         // One that was put over this very tombstone was so by the store of its region.
         let overruled = was.is_put_over() && is.deleted() <= was.deleted();
         let operation = match &is.row {
-            None if is.deleted().is_some_and(|deleted| deleted >= version) && !overruled => return Ok((None, false)),
+            None if is.deleted().is_some_and(|deleted| deleted >= version) && !overruled => {
+                if let Some(mirrors) = self.mirrors.as_ref().filter(|_| is.deleted() > was.deleted()) {
+                    self.is_announced(&Wanted { id, version: is.deleted(), delete: true }, mirrors).await?;
+                }
+                return Ok((None, false));
+            }
             None => Operation::Insert(body.clone()),
             Some(_) if planted(Bug::MovedBlindly) => Operation::InsertOrReplace(body.clone()),
             Some(there) => {
                 let replace = || Operation::Replace(body.clone(), Condition::Matches(there.etag.clone()));
-                let stands = there.version(self.to.region());
-                match stands.cmp(version) {
+                match there.version(self.to.region()).cmp(version) {
                     std::cmp::Ordering::Less => replace(),
                     std::cmp::Ordering::Equal => return Ok((Some(there.etag.clone()), false)),
                     // A copy of what was overwritten since, by a clock that is behind: the region's store decides. What a writer has put there
                     // by other routes is announced there, until it was brought to where it belongs.
                     std::cmp::Ordering::Greater => match &self.mirrors {
-                        Some(mirrors) if self.is_copy(id, &stands, mirrors).await? => replace(),
+                        Some(mirrors) if self.is_copy(id, there, mirrors).await? => replace(),
                         _ => return Ok((None, false)),
                     },
                 }
@@ -211,22 +214,30 @@ impl Passage {
 
     /// Whether what was read of a row where it is to be can but be a copy of what was where it is written. Asked after that was read:
     /// routes that are in force by then had nobody write it there.
-    async fn is_copy(&self, id: &RowId, version: &Version, mirrors: &Mirrors) -> Result<bool, StoreError> {
-        if self.is_announced(id, version).await? {
+    async fn is_copy(&self, id: &RowId, there: &Row, mirrors: &Mirrors) -> Result<bool, StoreError> {
+        if self.is_announced(&Wanted { id, version: there.body.version(), delete: false }, mirrors).await? {
             return Ok(false);
         }
-        if mirrors.are_in_force().await? || planted(Bug::CopiedByOldRoutes) {
-            return Ok(true);
+        self.are_in_force(mirrors).await.map(|()| true)
+    }
+
+    async fn are_in_force(&self, mirrors: &Mirrors) -> Result<(), StoreError> {
+        if planted(Bug::CopiedByOldRoutes) || mirrors.are_in_force().await? {
+            return Ok(());
         }
         Err(StoreError::new(ErrorKind::Precondition, "the routes have changed meanwhile"))
     }
 
-    /// Whether a record of this version of the row is open where it is to be.
-    async fn is_announced(&self, id: &RowId, version: &Version) -> Result<bool, StoreError> {
-        let key = |end: &str| RowKey::new(format!("{}{version}{end}", record_prefix()));
-        let shard = Shard::of(&id.table, &id.partition).partition();
-        let page = self.to.query(&SystemTable::Feed.name(), &Query::rows(shard, key(""), key("~~"))).await?;
-        Ok(!page.rows.is_empty() || page.continuation.is_some())
+    /// Whether this is announced where the row is to be. What is from the future, and was put or deleted there, must not come into force
+    /// with the routes: it would win over whatever is written where the row is now.
+    async fn is_announced(&self, wanted: &Wanted<'_>, mirrors: &Mirrors) -> Result<bool, StoreError> {
+        let announced = wanted.announced(self.to.as_ref(), &mirrors.region).await?;
+        let now = self.to.clock().at(Instant::now());
+        let ahead = wanted.version.filter(|version| now.is_none_or(|now| version.time() > now));
+        match (announced, ahead) {
+            (Announced::InQuarantine, Some(version)) => Err(StoreError::ahead(self.to.account(), version)),
+            (announced, _) => Ok(announced != Announced::Nowhere),
+        }
     }
 
     /// A tombstone that where it was knows nothing of, and that is newer: the row goes again if it came in below it. One that stood there when
@@ -271,11 +282,19 @@ impl Passage {
         Ok(true)
     }
 
-    /// A copy of what was deleted since, maybe by a clock that is behind; says whether there was one.
-    async fn remove_copy(&self, id: &RowId, mirrors: &Mirrors, began: Instant) -> Result<bool, StoreError> {
+    /// A copy of what was deleted since, maybe by a clock that is behind; says whether there was one. What is older than its tombstone
+    /// goes whatever it is.
+    async fn remove_copy(
+        &self,
+        id: &RowId,
+        (mirrors, deleted): (&Mirrors, &Version),
+        began: Instant,
+    ) -> Result<bool, StoreError> {
         let Some(row) = row(self.to.as_ref(), id).await? else { return Ok(false) };
-        if !self.is_copy(id, &row.version(self.to.region()), mirrors).await? {
-            return Ok(false);
+        match row.version(self.to.region()) < *deleted {
+            true => self.are_in_force(mirrors).await?,
+            false if self.is_copy(id, &row, mirrors).await? => {}
+            false => return Ok(false),
         }
         check((began, self.fresh))?;
         remove(self.to.as_ref(), id, row.etag).await?;

@@ -108,6 +108,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::OldRowNotTouched, 4533),          // every region is equal
     (Bug::DemotedBlindly, 25),              // a rule of every moment
     (Bug::GivenUpUnsaid, 12093),            // a rule of every moment
+    (Bug::QuarantinedTakenForCopy, 15663),  // no acknowledged write is lost
 ];
 
 /// Bugs that no seed is known to catch yet: blind spots of the simulator, or clauses that others make up for. The model in

@@ -39,7 +39,7 @@ pub enum RebalanceError {
     #[error(
         "account {account} holds rows where the new routes would have them that the region has not: {rows} of them, {first} for one. \
          They are left from before, or somebody else's, and would come to life. Delete them there, or write those that are wanted to \
-         the region; then run this again"
+         the region; then run this again. What `tablerelay quarantine list` names waits for its time: run this again after that"
     )]
     Strays {
         /// The account.
@@ -55,6 +55,17 @@ pub enum RebalanceError {
         /// The row.
         row: Box<RowId>,
         /// What is wrong with it.
+        error: StoreError,
+    },
+    /// What was written to where a row is to be is from the future.
+    #[error(
+        "row {row} cannot be moved yet: {error}, where somebody wrote it who went by other routes. Run this again once the clock has passed \
+         it, or have it written anew: `tablerelay quarantine replay ID --restamp`"
+    )]
+    Ahead {
+        /// The row.
+        row: Box<RowId>,
+        /// What waits.
         error: StoreError,
     },
     /// It was asked to stop.

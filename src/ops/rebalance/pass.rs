@@ -142,6 +142,7 @@ impl Bringing<'_> {
     /// One row that its place will never take is named: it is what a person has to see to.
     fn failed_at(&self, row: &RowId, error: StoreError) -> RebalanceError {
         match error.remedy() {
+            _ if error.is_ahead() => RebalanceError::Ahead { row: Box::new(row.clone()), error },
             Remedy::GiveUp => RebalanceError::Row { row: Box::new(row.clone()), error },
             _ => self.failed(error),
         }

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::*;
-use crate::feed::{Shard, encode_change, encode_tombstone, record_prefix, tombstone_key};
+use crate::feed::{
+    Entry, Malformed, Reason, Shard, Source, encode_change, encode_tombstone, record_prefix, tombstone_key,
+};
 use crate::model::{Change, ClosedList, Tombstone};
 use crate::stores::memory::Fault;
 use crate::writer::Over;
@@ -105,18 +107,100 @@ async fn while_it_fills_a_copy_is_what_stands_where_rows_are_written_whatever_th
     take_out(&store, &over(4), &id).await;
     pass(&store, true).await;
     assert_eq!(in_its_place(&store, &id).await, None);
-    // What a writer by other routes has put there is announced there, and is left to those who follow that.
-    put(&store, &over(5), &id, ("elsewhere", 30)).await;
-    let version = Version::new(Time::from_unix_seconds(1_700_000_030), &west(), WriterId(1));
-    let (table, partition) = (id.table.clone(), id.partition.clone());
-    let change = Change { table, partition, puts: vec![id.row.clone()], deletes: vec![], version, base: None };
+}
+
+/// What announces a row that a writer by other routes has put where rows are copied to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Told {
+    Nowhere,
+    InFeed,
+    InQuarantine,
+    /// In quarantine, and it was found where the row is written.
+    OfTheOther,
+    /// In quarantine, and it puts another row.
+    OfAnother,
+}
+
+/// Announces a put or a delete of the row where the fifth account has it, with a version of this second.
+async fn announce(store: &RegionStore, (id, delete): (&RowId, bool), second: i64, told: Told) {
+    let version = Version::new(Time::from_unix_seconds(1_700_000_000 + second), &west(), WriterId(1));
+    let row = if told == Told::OfAnother { "another".into() } else { id.row.clone() };
+    let named = RowId::new(id.table.clone(), id.partition.clone(), row);
+    let record = encode_change(&Change::of_row(&named, &version, delete)).unwrap().remove(0);
     let place = store.by(&over(5)).holding(&id.table, &id.partition);
-    for record in encode_change(&change).unwrap() {
-        place.write(&SystemTable::Feed.name(), &Operation::Insert(record)).await.unwrap();
+    let (table, body) = match told {
+        Told::Nowhere => return,
+        Told::InFeed => (SystemTable::Feed, record),
+        _ => {
+            let why = Malformed::new(Reason::FutureVersion, "it is ahead");
+            let mut entry = Entry::new(Source::Record, &why, Time::EPOCH, record.json().to_string());
+            let found_in = if told == Told::OfTheOther { store.by(&over(4)) } else { store.by(&over(5)) };
+            entry.account = Some(found_in.holding(&id.table, &id.partition).account().clone());
+            (entry.table, entry.partition) = (Some(id.table.to_string()), Some(id.partition.as_str().to_owned()));
+            entry.version = Some(version.to_string());
+            (SystemTable::Quarantine, entry.identified().encode())
+        }
+    };
+    let tables = if told == Told::InFeed { &place } else { store.home() };
+    tables.write(&table.name(), &Operation::Insert(body)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_writer_by_other_routes_has_put_there_is_no_copy_while_its_announcement_is_somewhere() {
+    let cases = [
+        (Told::Nowhere, false),
+        (Told::InFeed, true),
+        (Told::InQuarantine, true),
+        (Told::OfTheOther, false),
+        (Told::OfAnother, false),
+    ];
+    for ((told, stays), versioned) in cases.into_iter().flat_map(|case| [(case, true), (case, false)]) {
+        for bug in [None, Some(Bug::QuarantinedTakenForCopy)] {
+            let world = World::new(1).await;
+            let (store, id) = (world.store(5), id(moved()));
+            tokio::time::sleep(HOLD * 3).await;
+            // One without a version has that of the moment at which it came there, whatever it was announced with.
+            match versioned {
+                true => put(&store, &over(5), &id, ("elsewhere", 40)).await,
+                false => {
+                    let body = RowBody::builder(&id.partition, &id.row).string("A", "elsewhere").finish();
+                    let place = store.by(&over(5)).holding(&id.table, &id.partition);
+                    place.write(&id.table, &Operation::Insert(body)).await.unwrap();
+                }
+            }
+            announce(&store, (&id, false), 40, told).await;
+            put(&store, &over(4), &id, ("here", 20)).await;
+            plant(bug);
+            pass(&store, true).await;
+            plant(None);
+            let stays = stays && (bug.is_none() || told == Told::InFeed);
+            let stands = if stays { "elsewhere" } else { "here" };
+            assert_eq!(in_its_place(&store, &id).await.as_deref(), Some(stands), "{told:?} {versioned} {bug:?}");
+        }
     }
-    put(&store, &over(4), &id, ("here", 15)).await;
-    pass(&store, true).await;
-    assert_eq!(in_its_place(&store, &id).await.as_deref(), Some("elsewhere"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_row_goes_to_where_a_version_from_the_future_waits_in_quarantine() {
+    for delete in [false, true] {
+        let world = World::new(1).await;
+        let (store, id, was) = (world.store(5), id(moved()), over(4));
+        put(&store, &over(4), &id, ("here", 10)).await;
+        match delete {
+            false => put(&store, &over(5), &id, ("ahead", 90)).await,
+            true => bury(&store, &over(5), &id, 90).await,
+        }
+        announce(&store, (&id, delete), 90, Told::InQuarantine).await;
+        let pass = async || bringing(&store, true, &was).pass(&CancellationToken::new(), &mut |_| {}).await;
+        let refused = pass().await.unwrap_err();
+        let RebalanceError::Ahead { row, .. } = &refused else { panic!("{refused}") };
+        assert_eq!(**row, id);
+        assert!(refused.to_string().contains("stands in account w5"), "{refused}");
+        // The clock has passed it, and what is later wins.
+        tokio::time::sleep(HOLD * 5).await;
+        assert_eq!(pass().await.unwrap().brought, 0);
+        assert_eq!(in_its_place(&store, &id).await.as_deref(), if delete { None } else { Some("ahead") });
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,6 +48,8 @@ pub struct Tiering {
     pub home: Arc<dyn Tables>,
     /// Where it may be once it is old, if its home does not have it.
     pub cold: Arc<dyn Tables>,
+    /// The region of both.
+    pub region: RegionStore,
     /// How long after its look began something may be written: half a settle window.
     pub fresh: Duration,
 }
@@ -108,7 +110,7 @@ impl RegionStore {
         let published = self.published()?;
         let (home, cold) = published.rules.places(table, partition);
         let (home, cold) = (self.tables_named(home), self.tables_named(cold?));
-        Some(Tiering { home, cold, fresh: published.hold / 2 })
+        Some(Tiering { home, cold, region: self.clone(), fresh: published.hold / 2 })
     }
 
     /// What says when a row of this partition is old; `None` where it has no cold place.
@@ -124,7 +126,8 @@ impl RegionStore {
             let moving = published.moving.as_ref().filter(|moving| moving.state == MoveState::Reading)?;
             let cold = published.rules.left_cold(&moving.rules, table, partition)?;
             let (home, cold) = (published.rules.place(table, partition).account, self.tables_named(cold));
-            Some(Tiering { home: self.tables_named(home), cold, fresh: published.hold / 2 })
+            let home = self.tables_named(home);
+            Some(Tiering { home, cold, region: self.clone(), fresh: published.hold / 2 })
         };
         self.tiering(table, partition).into_iter().chain(before()).collect()
     }

@@ -11,7 +11,7 @@
 //! - *Promoting* inserts at home where nothing is, looks at the tombstone after that as by R4, and deletes in the cold place last,
 //!   on the ETag of what it has copied.
 //! - A copy that a writer has written over at home is *stale*: it goes on its ETag, after it was read before its home was. Where it is the
-//!   same as the row at home it stays, since that may be just about to be demoted.
+//!   same as the row at home it stays, since that may be just about to be demoted; and where it is announced there, it is no copy.
 //! - Who dies between an insert at home and the look at the tombstone leaves a row in both places. Where it came there after a tombstone
 //!   above it had been raised, it was deleted in between, and goes. Where it stood there before, the delete was refused or is yet to come, and
 //!   it stays.
@@ -22,6 +22,7 @@
 
 use tokio::time::Instant;
 
+use super::announced::{Announced, Wanted};
 use super::over::{Tomb, check, deleted, row, tombstone, write};
 use super::relay::relay;
 use crate::model::{Change, Etag, Row, RowBody, RowId, Version};
@@ -127,6 +128,7 @@ impl Tiering {
         let operation = match row(cold, id).await? {
             None => Some(Operation::Insert(body)),
             Some(copy) if copy.body == body => None,
+            Some(copy) if self.is_written(id, &copy, &version).await? => return Ok(Demoted::Stays),
             Some(stale) => Some(Operation::Replace(body, Condition::Matches(stale.etag))),
         };
         if let Some(operation) = operation {
@@ -205,6 +207,16 @@ impl Tiering {
         Ok(true)
     }
 
+    /// Whether what stands in the cold place above the row at home is no copy: a writer that went by routes which had its home there has
+    /// announced it there, and it is yet to be brought home.
+    async fn is_written(&self, id: &RowId, there: &Row, at_home: &Version) -> Result<bool, StoreError> {
+        if there.version(self.cold.region()) < *at_home || planted(Bug::WrittenTakenForStale) {
+            return Ok(false);
+        }
+        let wanted = Wanted { id, version: there.body.version(), delete: false };
+        Ok(wanted.announced(self.cold.as_ref(), &self.region).await? != Announced::Nowhere)
+    }
+
     /// Deletes a stale copy in the cold place, if it is one; says whether it was.
     ///
     /// # Errors
@@ -216,7 +228,9 @@ impl Tiering {
         let version: Version = copy.version(self.cold.region());
         let stale = match row(self.home.as_ref(), id).await? {
             Some(_) if planted(Bug::StaleCopyTakenBlindly) => true,
-            Some(at_home) if at_home.version(self.home.region()) != version => true,
+            Some(at_home) if at_home.version(self.home.region()) != version => {
+                !self.is_written(id, &copy, &at_home.version(self.home.region())).await?
+            }
             Some(at_home) => match self.take_out_buried(id, &at_home, &version, began).await {
                 Err(error) if error.remedy() == Remedy::StartOver => return Ok(false),
                 buried => buried?,

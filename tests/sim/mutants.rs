@@ -140,6 +140,9 @@ const SURVIVING: &[Bug] = &[
     Bug::CacheShownStale,
     // A look would have to fall between two deletes of the command, or it be killed there. The test of `ops/rebalance` does that.
     Bug::RefusedLeftAlone,
+    // What was the home of a row before would have to be its cold place now, and a writer to go by the routes before for longer than it may. The
+    // test of `ops/tier` does that.
+    Bug::WrittenTakenForStale,
 ];
 
 /// The bug of this name; ends the program where there is none.

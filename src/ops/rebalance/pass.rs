@@ -309,7 +309,8 @@ impl Bringing<'_> {
         let mut promoted: Vec<BoxFuture<'_, Result<Promoted, RebalanceError>>> = Vec::with_capacity(ids.len());
         for id in ids.iter().copied() {
             let Some(home) = self.places.account(rules.place(&id.table, &id.partition).account) else { continue };
-            let tiering = Tiering { home: home.clone(), cold: cold.clone(), fresh: self.fresh };
+            let (home, cold, region) = (home.clone(), cold.clone(), self.store.clone());
+            let tiering = Tiering { home, cold, region, fresh: self.fresh };
             promoted.push(Box::pin(async move {
                 let promoted = match in_turn(|| tiering.promote(id)).await {
                     // Whatever stands at home counts, and the mover, who takes out what is stale, is not at work while rows move.

@@ -305,6 +305,28 @@ async fn a_stale_copy_goes_and_one_that_is_the_same_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_writer_by_other_routes_has_put_where_a_row_is_cold_is_no_stale_copy() {
+    for (announced, bug) in [(false, None), (true, None), (true, Some(Bug::WrittenTakenForStale))] {
+        let world = World::new().await;
+        let (tiering, stays) = (world.tiering(1), announced && bug.is_none());
+        world.put_blindly(tiering.cold.as_ref(), 1, ("elsewhere", 2)).await;
+        world.put_blindly(tiering.home.as_ref(), 1, ("here", 1)).await;
+        if announced {
+            let change = crate::model::Change::of_row(&id(1), &world.version(2), false);
+            for record in crate::feed::encode_change(&change).unwrap() {
+                tiering.cold.write(&SystemTable::Feed.name(), &Operation::Insert(record)).await.unwrap();
+            }
+        }
+        plant(bug);
+        assert_eq!(tiering.drop_stale(&id(1)).await.unwrap(), !stays);
+        let demoted = tiering.demote(&id(1), |_| true).await.unwrap();
+        plant(None);
+        assert_eq!(demoted, if stays { Demoted::Stays } else { Demoted::Demoted });
+        assert_eq!(world.cold(1).await, text(if stays { "elsewhere" } else { "here" }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_in_both_places_goes_if_it_came_home_after_its_delete_and_stays_if_that_was_refused() {
     for refused in [false, true] {
         for way in ["promote", "drop"] {
@@ -335,7 +357,7 @@ async fn a_row_in_both_places_goes_if_it_came_home_after_its_delete_and_stays_if
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_meets_a_row_on_its_way_is_told_to_everybody() {
     let world = World::new().await;
-    let Tiering { home, fresh, .. } = world.tiering(1);
+    let Tiering { home, .. } = world.tiering(1);
     world.put_blindly(home.as_ref(), 1, ("old", 1)).await;
     // Its tombstone is raised while it is copied; nobody can tell later whether the delete was refused or found nothing.
     let tombstone = crate::model::Tombstone { id: id(1), version: world.version(2) };
@@ -348,7 +370,8 @@ async fn a_delete_that_meets_a_row_on_its_way_is_told_to_everybody() {
         }
         None
     });
-    let demoted = Tiering { home: home.clone(), cold: line, fresh }.demote(&id(1), |_| true).await.unwrap();
+    let demoted =
+        Tiering { home: home.clone(), cold: line, ..world.tiering(1) }.demote(&id(1), |_| true).await.unwrap();
     assert_eq!((demoted, world.found(1).await), (Demoted::Demoted, None));
     let shard = crate::feed::Shard::of(&orders(), &id(1).partition).partition();
     let records = crate::stores::Query::prefix(shard, crate::feed::record_prefix());

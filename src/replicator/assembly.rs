@@ -239,6 +239,7 @@ impl Assembly {
             quarantine: self.quarantine.clone(),
             filter: tables.clone(),
             max_clock_skew: settings.max_clock_skew,
+            routes_stale: settings.settle_window / 2,
             poll_busy: settings.poll_busy,
             poll_idle: settings.poll_idle,
             backoff: self.backoff(),

@@ -5,15 +5,18 @@
 //! wherever a writer has put it that goes by older routes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::gather::gather_all;
 use super::rows::read_in;
 use super::sight::VERSION_ALONE;
 use crate::model::{AccountName, RowId};
 use crate::planted::{Bug, planted};
-use crate::stores::{Passage, RegionStore, StoreError, Tiering};
+use crate::stores::{ErrorKind, Passage, RegionStore, StoreError, Tables, Tiering};
 
 /// Brings over those of these rows that the routes have moved and that may not have come yet.
 pub(super) async fn bring_over(store: &RegionStore, ids: &[&RowId]) -> Result<(), StoreError> {
@@ -24,8 +27,36 @@ pub(super) async fn bring_over(store: &RegionStore, ids: &[&RowId]) -> Result<()
     pass(ids.iter().filter_map(|id| Some((*id, passage(id)?))).collect(), false).await
 }
 
+/// The epoch of the routes that a look may go by which begins at `began`: in a region with several accounts, only of some that are not `stale`.
+/// By older ones a row is looked for where it is no more.
+pub(super) fn routes_of(store: &RegionStore, began: Instant, stale: Duration) -> Result<u64, StoreError> {
+    let late = |heard: Instant| began.saturating_duration_since(heard) > stale;
+    if store.accounts().len() > 1 && store.routes_heard().is_none_or(late) {
+        return Err(StoreError::new(ErrorKind::Unreachable, "the region's routes have not been read of late"));
+    }
+    Ok(store.routes_epoch())
+}
+
+/// Brings those of these rows home that lie in this account and belong into another one; where they are `carried`, none of them stays
+/// behind. Nothing is written longer than `fresh` after its look.
+pub(super) async fn bring_home(
+    store: &RegionStore,
+    (from, ids): (&Arc<dyn Tables>, &[&RowId]),
+    fresh: Duration,
+    carried: bool,
+) -> Result<(), StoreError> {
+    if store.accounts().len() == 1 || planted(Bug::PreviousPlaceForgotten) {
+        return Ok(());
+    }
+    let astray = |id: &RowId| {
+        let to = store.holding(&id.table, &id.partition);
+        (to.account() != from.account()).then(|| Passage { from: from.clone(), to, fresh, mirrors: None })
+    };
+    pass(ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect(), carried).await
+}
+
 /// Brings rows each along its passage; where they are `carried`, none of them stays behind.
-pub(super) async fn pass(rows: Vec<(&RowId, Passage)>, carried: bool) -> Result<(), StoreError> {
+async fn pass(rows: Vec<(&RowId, Passage)>, carried: bool) -> Result<(), StoreError> {
     let mut brought: Vec<BoxFuture<'_, _>> = Vec::new();
     for (id, passage) in rows {
         brought.push(Box::pin(async move { if carried { passage.carry(id).await } else { passage.bring(id).await } }));

@@ -7,14 +7,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::health::Backoff;
+use super::over::{bring_home, routes_of};
 use super::quarantine::{Quarantine, check};
 use super::single::{Single, Unsettled, raise};
 use super::tombstones::Tombstones;
-use crate::feed::{Shard, decode_message, decode_record, encode_numbered, split};
+use crate::feed::{Malformed, Reason, Shard, decode_message, decode_record, encode_numbered, split};
 use crate::model::{Change, ClosedList, RowId, SystemTable, Tombstone};
 use crate::planted::{Bug, planted};
 use crate::runtime::Runtime;
-use crate::stores::{ErrorKind, Message, Operation, Queue, RegionStore, StoreError, Tables};
+use crate::stores::{ErrorKind, Message, Operation, Queue, RegionStore, Remedy, StoreError, Tables};
 use crate::telemetry::{Event, Spell};
 use crate::topology::TableFilter;
 
@@ -37,6 +38,8 @@ pub(super) struct QueueReader {
     pub quarantine: Arc<Quarantine>,
     pub filter: TableFilter,
     pub max_clock_skew: Duration,
+    /// Half a settle window: older routes say nothing, and nothing is written by an older look.
+    pub routes_stale: Duration,
     pub poll_busy: Duration,
     pub poll_idle: Duration,
     pub backoff: Backoff,
@@ -102,6 +105,14 @@ impl QueueReader {
             check(&change, &self.filter, now, self.max_clock_skew)?;
             Ok(change)
         });
+        let checked = match checked {
+            Ok(change) => match self.bring_home(&change).await {
+                Ok(()) => Ok(change),
+                Err(error) if error.remedy() == Remedy::GiveUp => Err(never_home(&error)),
+                Err(error) => return Err(error.into()),
+            },
+            malformed => malformed,
+        };
         match checked {
             Ok(change) => self.announce(&change).await,
             Err(why) => Ok(self.quarantine.message(self.tables.account(), &message.text, &why).await?),
@@ -120,6 +131,17 @@ impl QueueReader {
             self.single.enforce_delete(&id, &change.version).await?;
         }
         Ok(())
+    }
+
+    /// What was written in the account of this queue and belongs into another one, by a writer that goes by old routes: it is told by the queue
+    /// of the same account. While rows move, a copy may lie there.
+    async fn bring_home(&self, change: &Change) -> Result<(), StoreError> {
+        routes_of(&self.region, self.runtime.instant(), self.routes_stale)?;
+        if self.region.published().is_some_and(|published| published.moving.is_some()) {
+            return Ok(());
+        }
+        let puts: Vec<RowId> = change.rows().filter(|(_, delete)| !delete).map(|(id, _)| id).collect();
+        bring_home(&self.region, (&self.tables, &puts.iter().collect::<Vec<_>>()), self.routes_stale, true).await
     }
 
     /// Inserts one part's record, with tombstones beside it. A record that stands already under its number is its own,
@@ -162,4 +184,11 @@ impl QueueReader {
         }
         Err(Unsettled::LookAgain)
     }
+}
+
+fn never_home(error: &StoreError) -> Malformed {
+    Malformed::new(
+        Reason::Refused,
+        format!("a row of it lies where no route leads, and is refused where they lead: {error}"),
+    )
 }

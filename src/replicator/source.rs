@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::look::look;
-use super::over::pass;
+use super::over::{bring_home, routes_of};
 use super::quarantine::{Quarantine, admissible};
 use super::removal::{removal, remove};
 use super::single::Single;
@@ -18,9 +18,7 @@ use crate::planted::{Bug, planted};
 use crate::resolve::{Finding, from_the_future};
 use crate::runtime::Runtime;
 use crate::settle::{DueLook, Looked};
-use crate::stores::{
-    Condition, Continuation, ErrorKind, Operation, Passage, Query, RegionStore, Scope, StoreError, Tables,
-};
+use crate::stores::{Condition, Continuation, ErrorKind, Operation, Query, RegionStore, Scope, StoreError, Tables};
 use crate::topology::{MoveState, TableFilter};
 
 /// An account whose feed is read.
@@ -113,7 +111,7 @@ impl Source {
         let began = self.runtime.instant();
         let began_storage = self.storage_now(began);
         let ids: Vec<&RowId> = due.iter().map(|due| &due.row).collect();
-        let epoch = self.routes_of(began)?;
+        let epoch = routes_of(&self.region, began, self.routes_stale)?;
         self.bring_home(&ids).await?;
         let mut findings = look(&self.region, &self.tombstones, &ids).await?;
         if self.region.routes_epoch() != epoch {
@@ -141,33 +139,13 @@ impl Source {
         Ok(looked.collect())
     }
 
-    /// The epoch of the routes that a look may go by which begins at `began`: in a region with several accounts, only of some that were read
-    /// of late. By older ones a row is looked for where it is no more.
-    fn routes_of(&self, began: Instant) -> Result<u64, StoreError> {
-        let late = |heard: Instant| began.saturating_duration_since(heard) > self.routes_stale;
-        if self.region.accounts().len() > 1 && self.region.routes_heard().is_none_or(late) {
-            return Err(StoreError::new(ErrorKind::Unreachable, "the region's routes have not been read of late"));
-        }
-        Ok(self.region.routes_epoch())
-    }
-
     /// What was announced in this account and belongs into another one, by a writer that went by old routes for longer than it should: it is
     /// brought there before it is looked for there.
     async fn bring_home(&self, ids: &[&RowId]) -> Result<(), StoreError> {
-        if !self.is_feed || self.region.accounts().len() == 1 || planted(Bug::PreviousPlaceForgotten) {
+        if !self.is_feed {
             return Ok(());
         }
-        let astray = |id: &RowId| {
-            let to = self.region.holding(&id.table, &id.partition);
-            (to.account() != self.account()).then(|| Passage {
-                from: self.tables.clone(),
-                to,
-                fresh: self.routes_stale,
-                mirrors: None,
-            })
-        };
-        let rows = ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect();
-        pass(rows, self.carries()).await
+        bring_home(&self.region, (&self.tables, ids), self.routes_stale, self.carries()).await
     }
 
     /// Whether nothing that was brought home is to stay behind. While rows move, readers may go by the routes before, and `rebalance` sees to

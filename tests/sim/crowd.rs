@@ -210,7 +210,7 @@ impl Crowd {
             (shape.unversioned, raw::Deed::Unversioned),
             (shape.future, raw::Deed::Future),
             (shape.may(Kind::RefusedRow), raw::Deed::Poison),
-            // Where no route leads nobody looks for what is told by queue: a record there would say where it is.
+            // While rows move nobody looks where no route leads for what is told by queue: a record there would say where it is.
             (shape.queue && !shape.may(Kind::RoutesOutlived), raw::Deed::QueuedPut),
             // Until it is told it is a delete without an announcement, which may come back while rows move.
             (shape.queue && shape.deletes > 0 && shape.rebalances.is_none(), raw::Deed::QueuedDelete),

@@ -35,6 +35,17 @@ pub enum ReplayError {
         /// Why not.
         why: String,
     },
+    /// A delete from the future is nobody's to do sooner: its tombstone stands, and nothing may be written below that.
+    #[error(
+        "it deletes rows at version {version}, which is from the future: that is done everywhere once the clock has passed it, so leave the \
+         entry until then. {stamped} other rows of it have new versions"
+    )]
+    DeletesWait {
+        /// The entry's version.
+        version: String,
+        /// How many of its rows were given new versions.
+        stamped: usize,
+    },
     /// Nothing that it is about stands where it stood.
     #[error(
         "none of its rows stands at version {version} any more, so there is nothing to give a new version. If its rows are \
@@ -95,6 +106,9 @@ impl Replay {
             self.bring_home(region, entry, &id).await?;
             stamped.extend(self.restamp_row(&id, &change.version, entry.reason).await?);
         }
+        if entry.reason == Reason::FutureVersion && !change.deletes.is_empty() {
+            return Err(ReplayError::DeletesWait { version: change.version.to_string(), stamped: stamped.len() });
+        }
         if stamped.is_empty() {
             return Err(ReplayError::NothingStands { version: change.version.to_string() });
         }
@@ -107,7 +121,10 @@ impl Replay {
         match found_in(region, entry).filter(|from| from.tables.account() != to.account()) {
             Some(from) => {
                 let (from, fresh) = (from.tables.clone(), self.options.settle_window / 2);
-                Passage { from, to, fresh, mirrors: None }.bring(id).await.map(drop)
+                let passage = Passage { from, to, fresh, mirrors: None };
+                // Readers may go by the routes before while those are told of.
+                let over = if region.reads_through() { passage.bring(id).await } else { passage.carry(id).await };
+                over.map(drop)
             }
             None => Ok(()),
         }
@@ -276,6 +293,7 @@ mod tests {
         let at_home = stores[0].snapshot(&id().table);
         assert_eq!(at_home[0].body.version(), Some(&stamped[0].1));
         assert!(stamped[0].1 < version(2_000), "{stamped:?}");
+        assert!(stores[1].snapshot(&id().table).is_empty(), "nothing stays behind to come back");
     }
 
     #[tokio::test(start_paused = true)]
@@ -288,7 +306,7 @@ mod tests {
         let (entry, row) = quarantined(&store, 9_000, true, "two").await;
         let replay = Replay { regions: vec![store.clone()], options: WriterOptions::default(), runtime };
         let refused = replay.restamp(&store, &entry, &row).await.unwrap_err();
-        assert!(matches!(refused, ReplayError::NothingStands { .. }), "{refused}");
+        assert!(matches!(refused, ReplayError::DeletesWait { stamped: 0, .. }), "{refused}");
         assert_eq!(stores[0].snapshot(&id().table).len(), 1);
         assert_eq!(stores[0].snapshot(&SystemTable::Quarantine.name()).len(), 1, "the entry stays");
     }

@@ -138,10 +138,11 @@ impl StoreError {
         self.status.is_none() && self.code == UNUSABLE
     }
 
-    /// A version from the future stands where a row is to be, and waits in quarantine (R7): the row cannot go there before the clock has
-    /// passed it.
+    /// A version from the future stands where a row is to be, or its tombstone does (R7): the row cannot go there before the clock has passed it.
     pub fn ahead(account: &AccountName, version: &Version) -> Self {
-        let why = format!("{version} waits in quarantine, which is from the future and stands in account {account}");
+        let why = format!(
+            "account {account} has version {version} of it already, or its tombstone, which is from the future"
+        );
         Self { code: AHEAD.to_owned(), ..Self::new(ErrorKind::Invalid, why) }
     }
 

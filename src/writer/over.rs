@@ -229,15 +229,19 @@ impl Passage {
     }
 
     /// Whether this is announced where the row is to be. What is from the future, and was put or deleted there, must not come into force
-    /// with the routes: it would win over whatever is written where the row is now.
+    /// with the routes: it would win over whatever is written where the row is now. A tombstone does so whether it is announced or not.
     async fn is_announced(&self, wanted: &Wanted<'_>, mirrors: &Mirrors) -> Result<bool, StoreError> {
         let announced = wanted.announced(self.to.as_ref(), &mirrors.region).await?;
-        let now = self.to.clock().at(Instant::now());
-        let ahead = wanted.version.filter(|version| now.is_none_or(|now| version.time() > now));
-        match (announced, ahead) {
-            (Announced::InQuarantine, Some(version)) => Err(StoreError::ahead(self.to.account(), version)),
-            (announced, _) => Ok(announced != Announced::Nowhere),
+        let counts = wanted.delete || announced != Announced::Nowhere;
+        if let Some(version) = wanted.version.filter(|_| counts) {
+            // What is in the feed may not have been looked at, and a clock that is a little ahead is not to stop anybody.
+            let allowed = if announced == Announced::InQuarantine { Duration::ZERO } else { self.fresh };
+            let now = self.to.clock().at(Instant::now());
+            if now.is_none_or(|now| version.time() > now + allowed) {
+                return Err(StoreError::ahead(self.to.account(), version));
+            }
         }
+        Ok(announced != Announced::Nowhere)
     }
 
     /// A tombstone that where it was knows nothing of, and that is newer: the row goes again if it came in below it. One that stood there when

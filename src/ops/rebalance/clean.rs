@@ -62,8 +62,7 @@ impl Bringing<'_> {
                         let all = astray.len();
                         astray.retain(|found| !waiting.contains(&found.id));
                         cleaned.open += (all - astray.len()) as u64;
-                        let page = self.delete(&account.tables, (&table, kind), astray).await;
-                        let page = page.map_err(|error| self.failed(error))?;
+                        let page = self.delete(&account.tables, (&table, kind), astray, stop).await?;
                         cleaned.deleted += page.deleted;
                         cleaned.open += page.open;
                         cleaned.left += page.left;
@@ -105,7 +104,7 @@ impl Bringing<'_> {
                 let (settled, young): (Vec<Found>, Vec<Found>) = refused.into_iter().partition(settled);
                 waiting.extend(young.into_iter().map(|found| found.id));
                 let ids: Vec<RowId> = settled.iter().map(|found| found.id.clone()).collect();
-                let page = self.delete(tables, (&table, kind), settled).await.map_err(|error| self.failed(error))?;
+                let page = self.delete(tables, (&table, kind), settled, stop).await?;
                 cleaned.deleted += page.deleted;
                 if page.deleted < ids.len() as u64 {
                     waiting.extend(ids);
@@ -124,17 +123,23 @@ impl Bringing<'_> {
         Ok(tombs.into_iter().filter(|tomb| rows.get(&tomb.id).is_some_and(|row| below(tomb, row))).collect())
     }
 
-    /// Deletes what its place was just seen to have.
+    /// Deletes what its place was just seen to have, within half a settle window of when this was seen to be what is under way. So all of it is
+    /// through before another command has copied there for as long as a reader may not know.
     async fn delete(
         &self,
         tables: &Arc<dyn Tables>,
         (table, kind): (&TableName, Kind),
         astray: Vec<Found>,
-    ) -> Result<Cleaned, StoreError> {
+        stop: &CancellationToken,
+    ) -> Result<Cleaned, RebalanceError> {
+        if astray.is_empty() {
+            return Ok(Cleaned::default());
+        }
         let began = Instant::now();
+        self.may_go_on(stop, &mut None).await?;
         let missing = match planted(Bug::MovedRowDeletedUnverified) {
             true => Vec::new(),
-            false => self.missing(&astray, kind).await?,
+            false => self.missing(&astray, kind).await.map_err(|error| self.failed(error))?,
         };
         let mut deletes: Vec<BoxFuture<'_, Result<bool, StoreError>>> = Vec::new();
         for found in astray.iter().filter(|found| !missing.iter().any(|missing| missing.id == found.id)) {
@@ -143,7 +148,7 @@ impl Bringing<'_> {
         let done: Vec<Result<bool, StoreError>> = stream::iter(deletes).buffer_unordered(IN_FLIGHT).collect().await;
         let (mut deleted, mut undone) = (0, 0);
         for one in done {
-            match one? {
+            match one.map_err(|error| self.failed(error))? {
                 true => deleted += 1,
                 false => undone += 1,
             }

@@ -59,8 +59,8 @@ pub enum RebalanceError {
     },
     /// What was written to where a row is to be is from the future.
     #[error(
-        "row {row} cannot be moved yet: {error}, where somebody wrote it who went by other routes. Run this again once the clock has passed \
-         it, or have it written anew: `tablerelay quarantine replay ID --restamp`"
+        "row {row} cannot be moved yet: {error}. Somebody wrote it there who went by other routes. Run this again once the clock has passed it. \
+         Of a row that waits in quarantine, `tablerelay quarantine drop ID` has what is written now win, and `replay ID --restamp` that version"
     )]
     Ahead {
         /// The row.

@@ -129,8 +129,11 @@ impl Rebalance {
                         false => self.give_up(&copy, &published).await?,
                     }
                 }
-                // It is another one by now: what was copied for nothing is deleted in the end.
+                // It is another one by now: what was copied for nothing is deleted in the end. Who has copied himself was overtaken.
                 Some(MovingRows { state: MoveState::Filling, rules }) if !rules.lead_as(wanted) => {
+                    if done.passes > 0 {
+                        return Err(RebalanceError::Overtaken);
+                    }
                     self.begin(&copy, &published, stop).await?;
                 }
                 Some(MovingRows { state: MoveState::Filling, rules }) => {
@@ -276,10 +279,7 @@ impl Rebalance {
             } else {
                 step = RebalanceStep::Deleting;
                 let mut told = |rows| tell(step, rows);
-                // By the time that another command has copied there once more, all that this one has under way is through.
-                let cleaning =
-                    Bringing { fresh: bringing.fresh / 2, ..self.bringing(published, (before, &published.rules))? };
-                let cleaned = cleaning.clean(stop, &mut told).await?;
+                let cleaned = bringing.clean(stop, &mut told).await?;
                 (done.deleted, done.left, open) = (done.deleted + cleaned.deleted, cleaned.left, cleaned.open);
             }
         }

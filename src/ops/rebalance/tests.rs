@@ -6,6 +6,7 @@ mod passes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
 use tokio::time::timeout;
 
 use super::*;
@@ -501,4 +502,33 @@ async fn who_still_copies_gets_no_further_once_another_command_takes_that_back()
             "{copied:?} {taken_back:?}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_overtaken_when_all_is_copied_does_not_begin_again() {
+    let world = World::new(1).await;
+    world.daemon(world.store(5), world.store_of_north());
+    tokio::time::sleep(HOLD).await;
+    let direct = world.accounts.iter().map(|tables| Account { tables: tables.clone(), queue: None }).collect();
+    let (direct, home) = (RegionStore::routed(west(), direct, over(4)), world.accounts[0].by_another_line());
+    // Just as the routes are about to come into force, somebody takes all of it back.
+    home.faults().set_rule(move |request| {
+        let publishes =
+            !request.operations.is_empty() && request.table.is_some_and(|table| *table == SystemTable::Control.name());
+        let copy = direct.read_routes().now_or_never().expect("memory answers at once").unwrap();
+        let now = copy.published.clone().expect("they are published");
+        if publishes && now.epoch == 2 {
+            let moving = Some(MovingRows { state: MoveState::Filling, rules: over(4) });
+            let given_up = PublishedRoutes { epoch: 3, moving, ..now };
+            assert!(direct.replace_routes(&copy, &given_up).now_or_never().expect("at once").unwrap());
+        }
+        None
+    });
+    let mut accounts: Vec<Account> = world.accounts.iter().map(World::line).collect();
+    accounts[0] = Account { tables: home, queue: None };
+    let store = RegionStore::routed(west(), accounts, over(5));
+    let rebalance = Rebalance { store, ..world.rebalance(5) };
+    let ended = rebalance.run(&CancellationToken::new(), &mut |_, _| {}).await;
+    assert!(matches!(ended, Err(RebalanceError::Overtaken)), "{ended:?}");
+    assert_eq!(world.store(5).read_routes().await.unwrap().published.unwrap().epoch, 3);
 }

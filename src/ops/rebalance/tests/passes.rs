@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::*;
 use crate::feed::{
-    Entry, Malformed, Reason, Shard, Source, encode_change, encode_tombstone, record_prefix, tombstone_key,
+    Entry, Malformed, Reason, Shard, Source, encode_change, encode_message, encode_tombstone, record_prefix,
+    tombstone_key,
 };
 use crate::model::{Change, ClosedList, Tombstone};
 use crate::stores::memory::Fault;
@@ -181,8 +182,9 @@ async fn what_a_writer_by_other_routes_has_put_there_is_no_copy_while_its_announ
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_row_goes_to_where_a_version_from_the_future_waits_in_quarantine() {
-    for delete in [false, true] {
+async fn no_row_goes_to_where_something_from_the_future_was_written() {
+    let cases = [(false, Told::InQuarantine), (false, Told::InFeed), (true, Told::InQuarantine), (true, Told::Nowhere)];
+    for (delete, told) in cases {
         let world = World::new(1).await;
         let (store, id, was) = (world.store(5), id(moved()), over(4));
         put(&store, &over(4), &id, ("here", 10)).await;
@@ -190,12 +192,12 @@ async fn no_row_goes_to_where_a_version_from_the_future_waits_in_quarantine() {
             false => put(&store, &over(5), &id, ("ahead", 90)).await,
             true => bury(&store, &over(5), &id, 90).await,
         }
-        announce(&store, (&id, delete), 90, Told::InQuarantine).await;
+        announce(&store, (&id, delete), 90, told).await;
         let pass = async || bringing(&store, true, &was).pass(&CancellationToken::new(), &mut |_| {}).await;
         let refused = pass().await.unwrap_err();
         let RebalanceError::Ahead { row, .. } = &refused else { panic!("{refused}") };
         assert_eq!(**row, id);
-        assert!(refused.to_string().contains("stands in account w5"), "{refused}");
+        assert!(refused.to_string().contains("account w5 has version"), "{refused}");
         // The clock has passed it, and what is later wins.
         tokio::time::sleep(HOLD * 5).await;
         assert_eq!(pass().await.unwrap().brought, 0);
@@ -339,6 +341,34 @@ async fn what_is_carried_home_leaves_nothing_behind() {
     assert_eq!(in_its_place(&store, &id).await.as_deref(), Some("astray"));
     assert_eq!(world.held().len(), 1);
     assert_eq!(passage.carry(&id).await.unwrap(), Over::Nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_by_the_queue_of_an_account_that_no_route_leads_to_is_carried_home() {
+    for bug in [None, Some(Bug::PreviousPlaceForgotten)] {
+        let (world, id) = (World::new(1).await, id(moved()));
+        let account =
+            |tables: &Arc<MemoryTables>| Account { queue: Some(tables.queue("relay-changes")), ..World::line(tables) };
+        let store = RegionStore::routed(west(), world.accounts.iter().map(account).collect(), over(4));
+        create_missing(&store).await.unwrap();
+        world.daemon(store.clone(), world.store_of_north());
+        world.daemon(world.store_of_north(), world.store(5));
+        tokio::time::sleep(HOLD).await;
+        plant(bug);
+        put(&store, &over(5), &id, ("late", 10)).await;
+        let version = Version::new(Time::from_unix_seconds(1_700_000_010), &west(), WriterId(1));
+        let told = encode_message(&Change::of_row(&id, &version, false));
+        let place = over(5).place(&id.table, &id.partition).account.clone();
+        let at = world.accounts.iter().find(|tables| *tables.account() == place).expect("it is there");
+        crate::stores::Queue::send(at.queue("relay-changes").as_ref(), &told).await.unwrap();
+        tokio::time::sleep(HOLD).await;
+        world.until_quiet().await.unwrap();
+        plant(None);
+        world.stop.cancel();
+        let in_north = world.north.snapshot(&orders()).iter().any(|row| *row.body.row() == id.row);
+        let [(_, stands, _)] = world.held().try_into().expect("there is one row");
+        assert_eq!((stands == place.as_str(), in_north), (bug.is_some(), bug.is_none()));
+    }
 }
 
 #[tokio::test(start_paused = true)]

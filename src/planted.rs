@@ -113,6 +113,7 @@ closed_list! {
         CopiedByOldRoutes = "copied-by-old-routes", "a copy is put over what is written by routes that came into force meanwhile", "routes";
         QuarantinedTakenForCopy = "quarantined-taken-for-copy", "a copy is put over what was written there by other routes, whose record lies in quarantine", "routes";
         WrittenTakenForStale = "written-taken-for-stale", "what a writer by other routes put where the row is cold goes as a stale copy", "routes";
+        BroughtByAnother = "brought-by-another", "a move ends though what another has brought lies where it was", "routes";
         GivenUpUnsaid = "given-up-unsaid", "what was copied is deleted while another command may yet have the routes to it come into force", "routes";
         OldRowNotTouched = "old-row-not-touched", "a row is written over while it may be demoted", "routes";
         StaleCopyTakenBlindly = "stale-copy-taken-blindly", "a cold copy goes as stale though its home has the same", "routes";

@@ -153,7 +153,8 @@ impl RegionStore {
         self.present().heard
     }
 
-    /// When the first reading began that found the routes that are gone by now.
+    /// Since when the routes that are gone by now are published, as is known from the clock of the account that has them; or since the first
+    /// reading began that found them.
     pub fn routes_since(&self) -> Option<Instant> {
         self.present().since
     }
@@ -165,6 +166,11 @@ impl RegionStore {
 
     /// Takes in what a reading of the published routes found that began at `heard`. Says whether other routes are gone by since.
     pub fn go_by(&self, published: Option<PublishedRoutes>, heard: Instant) -> bool {
+        self.go_by_since(published, heard, heard)
+    }
+
+    /// As [`go_by`](Self::go_by), of routes that were published at `since` or before.
+    pub(super) fn go_by_since(&self, published: Option<PublishedRoutes>, heard: Instant, since: Instant) -> bool {
         let mut present = self.routing.present.write().unwrap_or_else(PoisonError::into_inner);
         let epoch = |published: &PublishedRoutes| published.epoch;
         let (was, is) = (present.published.as_deref().map(epoch), published.as_ref().map(epoch));
@@ -178,7 +184,7 @@ impl RegionStore {
             unknown: unknown(&self.region, &self.accounts, std::iter::once(named).chain(other)),
             published: published.map(Arc::new),
             heard: Some(heard),
-            since: present.since.filter(|_| is == was).or(Some(heard)),
+            since: present.since.filter(|_| is == was).or(Some(since)),
         });
         is != was
     }

@@ -18,6 +18,8 @@ pub struct RoutesCopy {
     /// What stands there; `None` where nothing does.
     pub published: Option<PublishedRoutes>,
     etag: Option<Etag>,
+    /// How long it has stood there, at least.
+    age: Duration,
 }
 
 impl RegionStore {
@@ -27,7 +29,8 @@ impl RegionStore {
     /// Whatever the store answers; where what stands there cannot be gone by, [unusable](StoreError::is_unusable) and why.
     pub async fn follow_routes(&self) -> Result<bool, StoreError> {
         let began = Instant::now();
-        Ok(self.go_by(self.read_routes().await?.published, began))
+        let RoutesCopy { published, age, .. } = self.read_routes().await?;
+        Ok(self.go_by_since(published, began, began.checked_sub(age).unwrap_or(began)))
     }
 
     /// Reads the routes again where those that are known may soon be gone by no longer: after half of the time that they say, or of
@@ -71,13 +74,13 @@ impl RegionStore {
 
     /// Reads the copy that an account has.
     async fn read_copy(&self, tables: &Arc<dyn Tables>) -> Result<RoutesCopy, StoreError> {
-        let partition = PartitionKey::from(PublishedRoutes::PARTITION);
+        let (partition, began) = (PartitionKey::from(PublishedRoutes::PARTITION), Instant::now());
         let row = match tables.get(&SystemTable::Control.name(), &partition, &PublishedRoutes::current()).await {
             Err(error) if error.kind == ErrorKind::NoTable => None,
             row => row?,
         };
-        let Some(row) = row else { return Ok(RoutesCopy { published: None, etag: None }) };
-        let account = tables.account();
+        let Some(row) = row else { return Ok(RoutesCopy { published: None, etag: None, age: Duration::ZERO }) };
+        let (account, now) = (tables.account(), tables.clock().at(began));
         let published = PublishedRoutes::decode(&row.body).map_err(|error| {
             StoreError::unusable(format!("in account {account}: {error}; is a newer version running?"))
         })?;
@@ -87,7 +90,8 @@ impl RegionStore {
                 "account {account} belongs to region {other}, and not to {region}"
             )));
         }
-        Ok(RoutesCopy { published: Some(published), etag: Some(row.etag) })
+        let age = now.map_or(Duration::ZERO, |now| now.since(row.timestamp));
+        Ok(RoutesCopy { published: Some(published), etag: Some(row.etag), age })
     }
 
     /// Puts `routes` in the place of `copy` in the region's first account, and goes by them. Says whether it was done: not where somebody

@@ -107,6 +107,7 @@ const RECORDED: &[(Bug, u64)] = &[
     (Bug::InsertedUnlooked, 1509),          // what was lost to another region is in the journal
     (Bug::OldRowNotTouched, 4533),          // every region is equal
     (Bug::DemotedBlindly, 25),              // a rule of every moment
+    (Bug::BroughtByAnother, 8075),          // every row lies where the routes lead
     (Bug::GivenUpUnsaid, 12093),            // a rule of every moment
     (Bug::QuarantinedTakenForCopy, 15663),  // no acknowledged write is lost
 ];

@@ -107,8 +107,15 @@ fn is_named_if_lost(world: &World, book: &Book, ack: &Ack, named: &[Named]) -> R
     if goes_unseen(world, &here, at, version) {
         return Ok(());
     }
-    // What is written by old routes and loses to what was brought to its new place meanwhile is named by nobody.
-    if here[start].account != here[at].account {
+    // What is written by old routes and loses to what was brought to its new place meanwhile is named by nobody; nor is what a clock that is
+    // behind had put over that there, before it came once more.
+    let came_once_more = |event: &&Event| match &event.touch {
+        Touch::Moved(what) => what
+            .split_once(" came to ")
+            .is_some_and(|(came, _)| Version::parse(came).is_ok_and(|it| it.as_str() > version)),
+        _ => false,
+    };
+    if here[start].account != here[at].account || here[start..at].iter().any(came_once_more) {
         return Ok(());
     }
     let Some((region, born)) = born(book, &ack.id, &winner) else { return Ok(()) };

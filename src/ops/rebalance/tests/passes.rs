@@ -8,7 +8,7 @@ use crate::feed::{
     tombstone_key,
 };
 use crate::model::{Change, ClosedList, Tombstone};
-use crate::stores::memory::Fault;
+use crate::stores::memory::{Fault, RequestKind};
 use crate::writer::Over;
 
 /// A tombstone where these routes have the row, with a version of this second.
@@ -431,4 +431,62 @@ async fn a_row_that_its_place_will_never_take_is_named() {
     let refused = bringing(&store, true, &was).pass(&stop, &mut |_| {}).await.unwrap_err();
     assert!(matches!(&refused, RebalanceError::Row { row, .. } if **row == id), "{refused}");
     assert!(refused.to_string().contains("room for a RelayVersion"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_has_brought_once_all_was_deleted_does_not_stay_where_it_was() {
+    for bug in [None, Some(Bug::BroughtByAnother)] {
+        let (world, id) = (World::new(1).await, id(moved()));
+        let direct = world.accounts.iter().map(|tables| Account { tables: tables.clone(), queue: None }).collect();
+        let direct = RegionStore::routed(west(), direct, over(5));
+        put(&direct, &over(4), &id, ("old", 10)).await;
+        switch(&direct).await;
+        let (was, lines) = (over(4).place(&id.table, &id.partition).account.clone(), world.accounts.iter());
+        let deleted = Arc::new(AtomicUsize::new(0));
+        let accounts = lines.map(|tables| {
+            let (line, direct, id, deleted) = (tables.by_another_line(), direct.clone(), id.clone(), deleted.clone());
+            if *tables.account() == was {
+                line.faults().set_rule(move |request| {
+                    let deletes = request.operations.iter().any(|it| matches!(it, Operation::Delete { .. }));
+                    deleted.fetch_add(usize::from(deletes), Relaxed);
+                    // A late write by old routes, and another command that meets it first.
+                    if request.kind == RequestKind::ListTables && deleted.load(Relaxed) == 1 {
+                        deleted.fetch_add(1, Relaxed);
+                        let version = Version::new(Time::from_unix_seconds(1_700_000_050), &west(), WriterId(1));
+                        let body = RowBody::builder(&id.partition, &id.row).string("A", "late").finish();
+                        let insert = Operation::Insert(body.stamped(&version));
+                        let was = over(4);
+                        let place = direct.by(&was).holding(&id.table, &id.partition);
+                        place.write(&id.table, &insert).now_or_never().expect("at once").unwrap();
+                        let passage = bringing(&direct, false, &was).passage(&id).expect("it moves");
+                        assert_eq!(passage.bring(&id).now_or_never().expect("at once").unwrap(), Over::Brought);
+                    }
+                    None
+                });
+            }
+            Account { tables: line, queue: None }
+        });
+        let store = RegionStore::routed(west(), accounts.collect(), over(5));
+        plant(bug);
+        let done = Rebalance { store: store.clone(), ..world.rebalance(5) }
+            .run(&CancellationToken::new(), &mut |_, _| {})
+            .await
+            .unwrap();
+        plant(None);
+        assert_eq!(in_its_place(&store, &id).await.as_deref(), Some("late"));
+        assert_eq!((done.deleted, world.held().len()), if bug.is_none() { (2, 1) } else { (1, 2) });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_just_started_knows_since_when_the_routes_are_published() {
+    let world = World::new(1).await;
+    switch(&world.store(5)).await;
+    tokio::time::sleep(HOLD * 3).await;
+    let store = world.store(5);
+    assert_eq!(store.routes_since(), None);
+    store.follow_routes().await.unwrap();
+    store.follow_routes().await.unwrap();
+    let since = store.routes_since().expect("they were read").elapsed();
+    assert!(since > HOLD * 3 - Duration::from_secs(2) && since < HOLD * 3 + Duration::from_secs(2), "{since:?}");
 }

@@ -24,7 +24,7 @@ pub(super) async fn bring_over(store: &RegionStore, ids: &[&RowId]) -> Result<()
         return Ok(());
     }
     let passage = |id: &RowId| store.passage(&id.table, &id.partition);
-    pass(ids.iter().filter_map(|id| Some((*id, passage(id)?))).collect(), false).await
+    pass(store, ids.iter().filter_map(|id| Some((*id, passage(id)?, false))).collect()).await
 }
 
 /// The epoch of the routes that a look may go by which begins at `began`: in a region with several accounts, only of some that are not `stale`.
@@ -38,7 +38,7 @@ pub(super) fn routes_of(store: &RegionStore, began: Instant, stale: Duration) ->
 }
 
 /// Brings those of these rows home that lie in this account and belong into another one; where they are `carried`, none of them stays
-/// behind. Nothing is written longer than `fresh` after its look.
+/// behind but in its cold place, where a copy may be all that is left by the time. Nothing is written longer than `fresh` after its look.
 pub(super) async fn bring_home(
     store: &RegionStore,
     (from, ids): (&Arc<dyn Tables>, &[&RowId]),
@@ -52,14 +52,24 @@ pub(super) async fn bring_home(
         let to = store.holding(&id.table, &id.partition);
         (to.account() != from.account()).then(|| Passage { from: from.clone(), to, fresh, mirrors: None })
     };
-    pass(ids.iter().filter_map(|id| Some((*id, astray(id)?))).collect(), carried).await
+    let rows = ids.iter().filter_map(|id| Some((*id, astray(id)?)));
+    let rows = rows.map(|(id, passage)| {
+        let carried = carried && !store.is_cold_place(from.account(), &id.table, &id.partition);
+        (id, passage, carried)
+    });
+    pass(store, rows.collect()).await
 }
 
-/// Brings rows each along its passage; where they are `carried`, none of them stays behind.
-async fn pass(rows: Vec<(&RowId, Passage)>, carried: bool) -> Result<(), StoreError> {
-    let mut brought: Vec<BoxFuture<'_, _>> = Vec::new();
-    for (id, passage) in rows {
-        brought.push(Box::pin(async move { if carried { passage.carry(id).await } else { passage.bring(id).await } }));
+/// Brings rows each along its passage, or carries them, while the routes are those by which these were found.
+async fn pass(store: &RegionStore, rows: Vec<(&RowId, Passage, bool)>) -> Result<(), StoreError> {
+    let (epoch, mut brought) = (store.routes_epoch(), Vec::<BoxFuture<'_, _>>::new());
+    for (id, passage, carried) in rows {
+        brought.push(Box::pin(async move {
+            if store.routes_epoch() != epoch {
+                return Err(StoreError::new(ErrorKind::Precondition, "the region's routes have changed"));
+            }
+            if carried { passage.carry(id).await } else { passage.bring(id).await }
+        }));
     }
     gather_all(brought).await.map(drop)
 }

@@ -134,10 +134,13 @@ impl QueueReader {
     }
 
     /// What was written in the account of this queue and belongs into another one, by a writer that goes by old routes: it is told by the queue
-    /// of the same account. While rows move, a copy may lie there.
+    /// of the same account. While rows move, or where it is their cold place, a copy may lie there.
     async fn bring_home(&self, change: &Change) -> Result<(), StoreError> {
         routes_of(&self.region, self.runtime.instant(), self.routes_stale)?;
         if self.region.published().is_some_and(|published| published.moving.is_some()) {
+            return Ok(());
+        }
+        if self.region.is_cold_place(self.tables.account(), &change.table, &change.partition) {
             return Ok(());
         }
         let puts: Vec<RowId> = change.rows().filter(|(_, delete)| !delete).map(|(id, _)| id).collect();

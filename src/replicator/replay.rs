@@ -121,9 +121,10 @@ impl Replay {
         match found_in(region, entry).filter(|from| from.tables.account() != to.account()) {
             Some(from) => {
                 let (from, fresh) = (from.tables.clone(), self.options.settle_window / 2);
+                // Readers may go by the routes before while those are told of; and what is cold may be there alone by the time.
+                let stays = region.reads_through() || region.is_cold_place(from.account(), &id.table, &id.partition);
                 let passage = Passage { from, to, fresh, mirrors: None };
-                // Readers may go by the routes before while those are told of.
-                let over = if region.reads_through() { passage.bring(id).await } else { passage.carry(id).await };
+                let over = if stays { passage.bring(id).await } else { passage.carry(id).await };
                 over.map(drop)
             }
             None => Ok(()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RegionStore, StoreError, Tables};
-use crate::model::{PartitionKey, TableName};
+use crate::model::{AccountName, PartitionKey, TableName};
 use crate::topology::{Ageing, MoveState, PublishedRoutes};
 
 /// The account where a row was, and the one where it is, while rows move.
@@ -116,6 +116,11 @@ impl RegionStore {
     /// What says when a row of this partition is old; `None` where it has no cold place.
     pub fn ageing(&self, table: &TableName, partition: &PartitionKey) -> Option<Ageing> {
         self.published()?.rules.ageing(table, partition).cloned()
+    }
+
+    /// Whether rows of this partition are kept in this account once they are old, or were before they moved.
+    pub fn is_cold_place(&self, account: &AccountName, table: &TableName, partition: &PartitionKey) -> bool {
+        self.tierings(table, partition).iter().any(|tiering| tiering.cold.account() == account)
     }
 
     /// The home of rows of this partition with each of their cold places: that by the routes in force, and while rows move, the one that

@@ -266,9 +266,9 @@ impl Rebalance {
         for round in 0.. {
             // Once nobody writes by the old routes, one pass finds what is left, and the next one nothing.
             let mut told = |rows| tell(step, rows);
-            let Counted { brought, moved } = self.pass(&bringing, done, (stop, &mut told)).await?;
+            let Counted { brought, astray, .. } = self.pass(&bringing, done, (stop, &mut told)).await?;
             // What another command or a daemon has brought since lies where it was, too.
-            if brought == 0 && open == 0 && (moved == 0 || planted(Bug::BroughtByAnother)) {
+            if brought == 0 && open == 0 && (astray == 0 || planted(Bug::BroughtByAnother)) {
                 break;
             }
             if round == ROUNDS {

@@ -52,6 +52,8 @@ pub(super) struct Counted {
     pub moved: u64,
     /// Those that had to be brought.
     pub brought: u64,
+    /// Those that lie where no route leads: what was the home of a row may be its cold place now, where a copy may stay.
+    pub astray: u64,
 }
 
 /// Something of a row that an account has.
@@ -90,6 +92,7 @@ impl Bringing<'_> {
         Ok(counted.fold(Counted::default(), |all, one| Counted {
             moved: all.moved + one.moved,
             brought: all.brought + one.brought,
+            astray: all.astray + one.astray,
         }))
     }
 
@@ -127,6 +130,8 @@ impl Bringing<'_> {
                     ids.extend(buried.map_err(|error| self.failed(error))?);
                 }
                 counted.moved += (moved.len() + cold.len()) as u64;
+                let astray = moved.iter().filter(|found| self.is_astray(&found.id, account.account(), kind)).count();
+                counted.astray += (astray + cold.len()) as u64;
                 counted.brought += self.bring(ids).await?;
                 counted.brought += self.promote(account, &cold).await?;
                 tell((moved.len() + cold.len()) as u64);

@@ -9,6 +9,7 @@ use crate::feed::{
 };
 use crate::model::{Change, ClosedList, Tombstone};
 use crate::stores::memory::{Fault, RequestKind};
+use crate::topology::{Ageing, Partitions, Route, RoutedTables, Tier};
 use crate::writer::Over;
 
 /// A tombstone where these routes have the row, with a version of this second.
@@ -489,4 +490,27 @@ async fn who_has_just_started_knows_since_when_the_routes_are_published() {
     store.follow_routes().await.unwrap();
     let since = store.routes_since().expect("they were read").elapsed();
     assert!(since > HOLD * 3 - Duration::from_secs(2) && since < HOLD * 3 + Duration::from_secs(2), "{since:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_ends_where_what_was_the_home_of_a_row_is_its_cold_place_now() {
+    let (world, id, was) = (World::new(1).await, id(moved()), over(4));
+    let aged = Route {
+        name: "old".to_owned(),
+        tables: RoutedTables::Every,
+        partitions: Partitions::Every,
+        accounts: vec![was.place(&id.table, &id.partition).account.clone()],
+        tier: Some(Tier::Archive),
+        ageing: Some(Ageing { date: "Placed".to_owned(), after: HOLD * 1_000 }),
+    };
+    let wanted = Routes::new(vec![aged], (1..=ACCOUNTS).map(|n| named(&format!("w{n}")))).unwrap();
+    let store = RegionStore::routed(west(), world.accounts.iter().map(World::line).collect(), wanted.clone());
+    put(&store, &was, &id, ("old", 10)).await;
+    let copy = store.read_routes().await.unwrap();
+    let moving = Some(MovingRows { state: MoveState::Reading, rules: was });
+    let next = PublishedRoutes { epoch: 2, rules: wanted, moving, ..copy.published.clone().unwrap() };
+    assert!(store.replace_routes(&copy, &next).await.unwrap());
+    let rebalance = Rebalance { store: store.clone(), ..world.rebalance(5) };
+    let done = rebalance.run(&CancellationToken::new(), &mut |_, _| {}).await.unwrap();
+    assert_eq!((done.epoch, in_its_place(&store, &id).await.as_deref()), (3, Some("old")));
 }

@@ -12,7 +12,7 @@ pub enum RebalanceError {
     Unpublished(Region),
     /// Rows are in an account that cannot be reached by this configuration.
     #[error(
-        "the routes in force lead to account {0}, which the configuration does not have: put it back until its rows have moved"
+        "rows are in account {0}, or are copied to it, and the configuration does not have it: put it back until they have moved"
     )]
     AccountGone(AccountName),
     /// Nobody reads the feed of an account.

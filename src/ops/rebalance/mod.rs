@@ -126,7 +126,7 @@ impl Rebalance {
                 Some(MovingRows { state: MoveState::Filling, rules }) if published.rules.lead_as(wanted) => {
                     match rules.lead_as(wanted) || planted(Bug::GivenUpUnsaid) {
                         true => self.end(&copy, &published, &mut done, (stop, tell)).await?,
-                        false => self.give_up(&copy, &published).await?,
+                        false => self.give_up(&copy, &published, rules).await?,
                     }
                 }
                 // It is another one by now: what was copied for nothing is deleted in the end. Who has copied himself was overtaken.
@@ -190,7 +190,16 @@ impl Rebalance {
 
     /// Publishes that rows are going to be where they are. Another command that still copies them elsewhere gets no further: else it might
     /// have the new routes come into force while this one deletes there.
-    async fn give_up(&self, copy: &RoutesCopy, published: &PublishedRoutes) -> Result<(), RebalanceError> {
+    async fn give_up(
+        &self,
+        copy: &RoutesCopy,
+        published: &PublishedRoutes,
+        rules: &Routes,
+    ) -> Result<(), RebalanceError> {
+        // Afterwards nobody knows any more where they were copied to.
+        if let Some(account) = rules.accounts().into_iter().find(|it| self.store.account(it).is_none()) {
+            return Err(RebalanceError::AccountGone(account.clone()));
+        }
         let moving = MovingRows { state: MoveState::Filling, rules: published.rules.clone() };
         let next = PublishedRoutes { epoch: published.epoch + 1, moving: Some(moving), ..published.clone() };
         self.publish(copy, &next).await
@@ -253,16 +262,16 @@ impl Rebalance {
     ) -> Result<(), RebalanceError> {
         self.spread(published).await?;
         let known_from = Instant::now();
-        let before = match &published.moving {
-            Some(MovingRows { state: MoveState::Reading, rules }) => rules,
+        let (before, first) = match &published.moving {
+            Some(MovingRows { state: MoveState::Reading, rules }) => (rules, RebalanceStep::Switched),
             // Given up while it filled: nothing was ever written by the others.
-            _ => &published.rules,
+            _ => (&published.rules, RebalanceStep::Deleting),
         };
         let bringing = self.bringing(published, (before, &published.rules))?;
-        let mut told = |rows| tell(RebalanceStep::Switched, rows);
+        let mut told = |rows| tell(first, rows);
         self.pass(&bringing, done, (stop, &mut told)).await?;
         self.nap(known_from + published.hold + self.settle_window, stop).await?;
-        let (mut open, mut step) = (1, RebalanceStep::Switched);
+        let (mut open, mut step) = (1, first);
         for round in 0.. {
             // Once nobody writes by the old routes, one pass finds what is left, and the next one nothing.
             let mut told = |rows| tell(step, rows);

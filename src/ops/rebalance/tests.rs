@@ -476,6 +476,11 @@ async fn one_that_is_given_up_while_it_copies_leaves_everything_as_it_was() {
     // Copied it is at once, and then it waits until every reader knows.
     let ended = timeout(HOLD / 2, begun.run(&stop, &mut |_, _| {})).await;
     assert!(ended.is_err() && world.held().len() > ROWS, "{ended:?}");
+    // What was copied to an account that is no more in the file could not be taken back.
+    let four = world.accounts.iter().take(4).map(World::line).collect();
+    let without = Rebalance { store: RegionStore::routed(west(), four, over(4)), ..world.rebalance(4) };
+    let refused = without.run(&stop, &mut |_, _| {}).await.unwrap_err();
+    assert!(matches!(&refused, RebalanceError::AccountGone(account) if account.as_str() == "w5"), "{refused}");
     let done = world.rebalance(4).run(&stop, &mut |_, _| {}).await.unwrap();
     assert_eq!((done.epoch, done.left, world.held().len()), (4, 0, ROWS));
 }

@@ -10,6 +10,8 @@
 //! 3. What lies in accounts that the routes do not lead to is deleted, each on its ETag, after it was seen that its place has the same or something
 //!    newer. Then the new routes stand alone.
 //!
+//! With the old routes wanted back while it fills, it is published first that rows are going to be where they are; then comes 3.
+//!
 //! Every step may be done twice, and by two commands at once: each change of what is published is on its ETag.
 
 mod clean;
@@ -172,11 +174,7 @@ impl Rebalance {
         stop: &CancellationToken,
     ) -> Result<(), RebalanceError> {
         let wanted = self.store.configured();
-        for account in published.rules.accounts() {
-            if self.store.account(account).is_none() {
-                return Err(RebalanceError::AccountGone(account.clone()));
-            }
-        }
+        self.are_here([&published.rules])?;
         self.are_carried(wanted).await?;
         patiently(|| create_missing(&self.store)).await.map_err(|error| self.failed(error))?;
         if published.moving.is_none() {
@@ -197,9 +195,7 @@ impl Rebalance {
         rules: &Routes,
     ) -> Result<(), RebalanceError> {
         // Afterwards nobody knows any more where they were copied to.
-        if let Some(account) = rules.accounts().into_iter().find(|it| self.store.account(it).is_none()) {
-            return Err(RebalanceError::AccountGone(account.clone()));
-        }
+        self.are_here([rules])?;
         let moving = MovingRows { state: MoveState::Filling, rules: published.rules.clone() };
         let next = PublishedRoutes { epoch: published.epoch + 1, moving: Some(moving), ..published.clone() };
         self.publish(copy, &next).await
@@ -308,16 +304,19 @@ impl Rebalance {
         Ok(counted)
     }
 
+    /// The configuration has every account that these routes name.
+    fn are_here<'r>(&self, rules: impl IntoIterator<Item = &'r Routes>) -> Result<(), RebalanceError> {
+        let mut named = rules.into_iter().flat_map(Routes::accounts);
+        let gone = named.find(|account| self.store.account(account).is_none());
+        gone.map_or(Ok(()), |account| Err(RebalanceError::AccountGone(account.clone())))
+    }
+
     fn bringing<'a>(
         &'a self,
         published: &PublishedRoutes,
         (was, is): (&'a Routes, &'a Routes),
     ) -> Result<Bringing<'a>, RebalanceError> {
-        if let Some(account) =
-            was.accounts().into_iter().chain(is.accounts()).find(|it| self.store.account(it).is_none())
-        {
-            return Err(RebalanceError::AccountGone(account.clone()));
-        }
+        self.are_here([was, is])?;
         let (paced, _) = self.store.paced((self.share_percent, self.account_rows), &self.runtime);
         let fresh = published.hold.min(self.settle_window) / 2;
         Ok(Bringing {
